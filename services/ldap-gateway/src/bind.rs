@@ -126,7 +126,7 @@ async fn decide(attempt: &mut Attempt, asks: Asks) -> Result<Allow, Refusal> {
                     "the person has no method left that an LDAP bind can carry; let the client take codes after the password"
                 );
             }
-            tokio::time::sleep_until(attempt.pace().after_yes(asked, accepted, Instant::now(), random())).await;
+            hold_back(attempt, attempt.pace().after_yes(asked, accepted, Instant::now(), random())).await;
             Err(Refusal::No(reason))
         }
         // Only asked for with the password pending; verify refuses it here.
@@ -137,7 +137,7 @@ async fn decide(attempt: &mut Attempt, asks: Asks) -> Result<Allow, Refusal> {
 /// What a decision takes that waits for nobody: no phone rang, and a code is there or it is not.
 fn learn_decision(attempt: &Attempt, method: Option<Method>, accepted: Instant, said: Said) {
     if method.is_none_or(|method| method == Method::Code) {
-        attempt.pace().learn_decision(accepted.elapsed(), said);
+        attempt.pace().learn_decision(accepted.elapsed(), Instant::now(), said);
     }
 }
 
@@ -432,9 +432,14 @@ fn is_about_the_code(reason: Reason) -> bool {
     matches!(reason, Reason::WrongCode | Reason::ReusedCode | Reason::LockedOut | Reason::RateLimited)
 }
 
+/// A No goes out when it is due, or while it can still be told: what the client does not wait for would be another answer.
+async fn hold_back(attempt: &Attempt, due: Instant) {
+    tokio::time::sleep_until(due.min(attempt.deadline() - MARGIN)).await;
+}
+
 /// A No that no bind stands behind, after as long as one takes (L-41).
 async fn without_bind(attempt: &Attempt, since: Instant, reason: Reason) -> Refusal {
-    tokio::time::sleep_until(attempt.pace().without_bind(since, random())).await;
+    hold_back(attempt, attempt.pace().without_bind(since, random())).await;
     Refusal::No(reason)
 }
 
@@ -443,9 +448,9 @@ async fn without_bind(attempt: &Attempt, since: Instant, reason: Reason) -> Refu
 async fn after_bind(attempt: &Attempt, meant: &Meant, asked: Instant, reason: Reason) -> Refusal {
     let until = attempt.deadline() - MARGIN;
     if tokio::time::timeout_at(until, meant.ask_on(attempt)).await.is_ok() {
-        attempt.pace().learn(asked.elapsed(), Said::No);
+        attempt.pace().learn(asked.elapsed(), Instant::now(), Said::No);
     }
-    tokio::time::sleep_until(attempt.pace().after_no(asked, Instant::now(), random())).await;
+    hold_back(attempt, attempt.pace().after_no(asked, Instant::now(), random())).await;
     Refusal::No(reason)
 }
 
@@ -547,7 +552,7 @@ async fn bind_upstream(
             // Also where the password has to be changed first: the control that says so goes out with the answer.
             span.record("twinlock.outcome", "ok");
             attempt.first = first(None);
-            attempt.pace().learn(asked.elapsed(), Said::Yes);
+            attempt.pace().learn(asked.elapsed(), Instant::now(), Said::Yes);
             return Ok(answered);
         }
         let reason = match answered.verdict {
@@ -577,7 +582,7 @@ async fn bind_upstream(
                 Refusal::No(reason)
             }
             reason => {
-                attempt.pace().learn(asked.elapsed(), Said::Yes);
+                attempt.pace().learn(asked.elapsed(), Instant::now(), Said::Yes);
                 let Answered { response, controls, .. } = answered;
                 Refusal::Primary { reason, result: response.result, controls }
             }

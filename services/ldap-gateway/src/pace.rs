@@ -10,6 +10,10 @@
 //! Each takes the time of all of it: what did not happen takes as long as it took somebody else a moment ago. A real no has been looked for
 //! in every way in which somebody is looked for whom nobody finds, so that its time has room for these questions. All end with the same
 //! timer, so that they cannot be told apart by its coarseness either.
+//!
+//! What is older than five minutes counts only while nothing newer is known: a time of an hour ago is a worse guess than one of now, and a
+//! better one than none. Before the first decision of a client nothing is known of what one takes, and a wrong password is told sooner than
+//! a No that follows a right one.
 
 use domain::NameForm;
 use std::collections::HashMap;
@@ -68,12 +72,20 @@ struct Recent {
 
 #[derive(Default)]
 struct Latencies {
-    kept: Vec<Duration>,
+    kept: Vec<Kept>,
     next: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Kept {
+    latency: Duration,
+    noted: Instant,
 }
 
 /// Few enough that a busy hour is not answered at the pace of the quiet one before it.
 const KEPT: usize = 32;
+/// Older ones count only where there is none that is not.
+const FRESH: Duration = Duration::from_secs(300);
 /// With fewer Nos than these, a Yes is what their time is taken from.
 const FEW: usize = 8;
 /// Before the first real bind. About what one takes in a small network.
@@ -91,24 +103,24 @@ pub enum Said {
 
 impl Pace {
     /// A real bind took this long, from the name that was typed to the directory's answer.
-    pub fn learn(&self, latency: Duration, said: Said) {
-        locked(&self.binds).note(latency, said);
+    pub fn learn(&self, latency: Duration, now: Instant, said: Said) {
+        locked(&self.binds).note(Kept { latency, noted: now }, said);
     }
 
     /// Verification took this long from there to a decision for which nobody was waited for.
-    pub fn learn_decision(&self, latency: Duration, said: Said) {
-        locked(&self.decisions).note(latency, said);
+    pub fn learn_decision(&self, latency: Duration, now: Instant, said: Said) {
+        locked(&self.decisions).note(Kept { latency, noted: now }, said);
     }
 
     /// When the refusal of a wrong password goes out that the directory has told now, of an attempt that began at `asked`.
     pub fn after_no(&self, asked: Instant, now: Instant, random: u64) -> Instant {
-        let yes = locked(&self.binds).yes.one(random >> 24).unwrap_or_default();
-        now.max(asked + yes) + self.decision(random) + jitter(random)
+        let yes = locked(&self.binds).yes.one(random >> 24, now).unwrap_or_default();
+        now.max(asked + yes) + self.decision(random, now) + jitter(random)
     }
 
     /// When a No goes out that verification has said now, after the directory had said yes at `accepted`.
     pub fn after_yes(&self, asked: Instant, accepted: Instant, now: Instant, random: u64) -> Instant {
-        let no = locked(&self.binds).one_no(random >> 24).unwrap_or_default();
+        let no = locked(&self.binds).one_no(random >> 24, now).unwrap_or_default();
         now + (asked + no).saturating_duration_since(accepted) + jitter(random)
     }
 
@@ -117,43 +129,47 @@ impl Pace {
     pub fn without_bind(&self, asked: Instant, random: u64) -> Instant {
         let bind = {
             let binds = locked(&self.binds);
-            binds.one_no(random >> 24).max(binds.yes.one(random >> 36)).unwrap_or(UNKNOWN)
+            binds.one_no(random >> 24, asked).max(binds.yes.one(random >> 36, asked)).unwrap_or(UNKNOWN)
         };
-        asked + bind + self.decision(random) + jitter(random)
+        asked + bind + self.decision(random, asked) + jitter(random)
     }
 
-    fn decision(&self, random: u64) -> Duration {
-        locked(&self.decisions).one_no(random >> 48).unwrap_or_default()
+    fn decision(&self, random: u64, now: Instant) -> Duration {
+        locked(&self.decisions).one_no(random >> 48, now).unwrap_or_default()
     }
 }
 
 impl Recent {
-    fn note(&mut self, latency: Duration, said: Said) {
+    fn note(&mut self, kept: Kept, said: Said) {
         match said {
-            Said::No => self.no.note(latency),
-            Said::Yes => self.yes.note(latency),
+            Said::No => self.no.note(kept),
+            Said::Yes => self.yes.note(kept),
         }
     }
 
-    fn one_no(&self, random: u64) -> Option<Duration> {
+    fn one_no(&self, random: u64, now: Instant) -> Option<Duration> {
         let few = self.no.kept.len() < FEW && !self.yes.kept.is_empty();
-        if few { self.yes.one(random) } else { self.no.one(random) }
+        if few { self.yes.one(random, now) } else { self.no.one(random, now) }
     }
 }
 
 impl Latencies {
-    fn note(&mut self, latency: Duration) {
+    fn note(&mut self, kept: Kept) {
         match self.kept.get_mut(self.next) {
-            Some(old) => *old = latency,
-            None => self.kept.push(latency),
+            Some(old) => *old = kept,
+            None => self.kept.push(kept),
         }
         self.next = (self.next + 1) % KEPT;
     }
 
     /// One of them, by twelve bits of `random`.
-    fn one(&self, random: u64) -> Option<Duration> {
-        let place = (random & 0xfff).checked_rem(self.kept.len() as u64)?;
-        self.kept.get(place as usize).copied()
+    fn one(&self, random: u64, now: Instant) -> Option<Duration> {
+        let is_fresh = |kept: &Kept| now.saturating_duration_since(kept.noted) < FRESH;
+        let fresh = self.kept.iter().filter(|&kept| is_fresh(kept)).count();
+        let count = if fresh == 0 { self.kept.len() } else { fresh };
+        let place = (random & 0xfff).checked_rem(count as u64)?;
+        let mut counted = self.kept.iter().filter(|&kept| fresh == 0 || is_fresh(kept));
+        counted.nth(place as usize).map(|kept| kept.latency)
     }
 }
 
@@ -180,7 +196,7 @@ mod tests {
     }
 
     fn many(pace: &Pace, latency: Duration, said: Said) {
-        (0..KEPT).for_each(|_| pace.learn(latency, said));
+        (0..KEPT).for_each(|_| pace.learn(latency, Instant::now(), said));
     }
 
     #[tokio::test]
@@ -191,7 +207,7 @@ mod tests {
         let waits = |pace: &Pace, random| pace.without_bind(start, random) - start;
         assert_eq!(waits(&pace, 0), UNKNOWN);
         for number in 0..2 * KEPT as u64 {
-            pace.learn(millis(1_000 + number), Said::Yes);
+            pace.learn(millis(1_000 + number), start, Said::Yes);
         }
         for sample in 0..KEPT as u64 {
             let wait = waits(&pace, (sample << 24) | (sample << 36) | (sample * 7919));
@@ -212,8 +228,8 @@ mod tests {
             let pace = Pace::default();
             many(&pace, millis(no), Said::No);
             many(&pace, millis(yes), Said::Yes);
-            (0..FEW).for_each(|_| pace.learn_decision(millis(7), Said::No));
-            pace.learn_decision(millis(900), Said::Yes);
+            (0..FEW).for_each(|_| pace.learn_decision(millis(7), start, Said::No));
+            pace.learn_decision(millis(900), start, Said::Yes);
             let (refused, accepted) = (start + millis(no), start + millis(yes));
             let denied = accepted + millis(7);
             for random in [0, u64::MAX, 0x0123_4567_89ab_cdef] {
@@ -225,6 +241,23 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_was_learnt_long_ago_counts_only_while_nothing_newer_is_known() {
+        // L-40, L-41
+        let pace = Pace::default();
+        let start = Instant::now();
+        let later = start + FRESH;
+        let waits = |random| pace.after_no(later, later, random) - later;
+        (0..FEW).for_each(|_| pace.learn_decision(millis(900), start, Said::No));
+        assert_eq!(waits(0), millis(900), "better than none");
+        pace.learn_decision(millis(7), later, Said::No);
+        for sample in 0..KEPT as u64 {
+            assert_eq!(waits(sample << 48), millis(7));
+        }
+        many(&pace, millis(50), Said::Yes);
+        assert!(pace.without_bind(later + FRESH, 0) >= later + FRESH + millis(57), "all are old again");
+    }
+
     #[test]
     fn what_another_domain_takes_paces_nobody_of_this_one() {
         // L-41, FD-02
@@ -233,14 +266,14 @@ mod tests {
             let (form, domain) = (Some(NameForm::Netbios), domain.map(str::to_owned));
             paces.of("vpn", Way { form, domain, again: false, tail })
         };
-        of(Some("child.corp.example"), false).learn(Duration::from_secs(3), Said::Yes);
         let start = Instant::now();
+        of(Some("child.corp.example"), false).learn(Duration::from_secs(3), start, Said::Yes);
         for (domain, tail) in [(None, false), (Some("other.test"), false), (Some("child.corp.example"), true)] {
             assert_eq!(of(domain, tail).without_bind(start, 0) - start, UNKNOWN, "{domain:?}");
         }
         assert!(Arc::ptr_eq(&of(Some("other.test"), false), &of(Some("other.test"), false)));
         // Verification does not care in what words somebody was named.
-        of(None, false).learn_decision(millis(9), Said::No);
+        of(None, false).learn_decision(millis(9), start, Said::No);
         assert_eq!(of(Some("other.test"), true).without_bind(start, 0) - start, UNKNOWN + millis(9));
         assert_eq!(paces.of("wiki", Way::default()).without_bind(start, 0) - start, UNKNOWN);
     }

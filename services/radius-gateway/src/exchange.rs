@@ -325,13 +325,15 @@ async fn claim(
 ) -> Option<Box<shared::Lease>> {
     let transaction = TransactionId(Uuid::now_v7());
     let claim = shared.claim(known.key.shared(), &known.fingerprint, known.alike.as_ref(), transaction).await;
-    if !matches!(claim, Claim::Mine(_)) {
+    let elsewhere = matches!(claim, Claim::Elsewhere { here: false } | Claim::Answered { here: false, .. });
+    // how a device repeats its reports says nothing of its logins.
+    if elsewhere && request.verified().packet().code() == Code::AccessRequest {
         gateway.observed().repeats_elsewhere(request.client.name(), gateway.started.elapsed());
     }
     match claim {
         Claim::Mine(lease) => return Some(lease),
-        Claim::Elsewhere => gateway.exchanges.forget(id),
-        Claim::Answered(octets) => {
+        Claim::Elsewhere { .. } => gateway.exchanges.forget(id),
+        Claim::Answered { octets, .. } => {
             let octets: Arc<[u8]> = octets.into();
             if gateway.exchanges.answer(id, octets.clone()) {
                 request.back.send_now(&octets, &request.path);

@@ -309,7 +309,7 @@ pub fn clean(store: &Store, event: AuditEvent) -> AuditEvent {
 }
 
 /// What makes two requests for an Allow the same: who is let in, by what proof, and what is remembered of it. When and from where it
-/// is asked makes no difference.
+/// is asked makes no difference, nor on which token the try was counted: on whose code was used last, which this Allow may have changed.
 fn allow_digest(request: &CommitAllowRequest) -> Vec<u8> {
     let mut digest = Sha256::new();
     digest.update(b"allow");
@@ -317,9 +317,10 @@ fn allow_digest(request: &CommitAllowRequest) -> Vec<u8> {
         let [kind, transaction_id, client, protocol, user_id, _, _, _, result, reason, method, assurance, source, _, _] =
             audit::fields(event);
         let of_event = [kind, transaction_id, client, protocol, user_id, result, reason, method, assurance, source];
-        let of_request = [
+        let of_request: [&str; 8] = [
             &request.factor_id,
-            &request.counted_factor_id,
+            // Here stood what the try was counted on.
+            "",
             &request.evaluation,
             &request.prompt_id,
             &request.secret_handle,
@@ -327,7 +328,7 @@ fn allow_digest(request: &CommitAllowRequest) -> Vec<u8> {
             &request.pin_handle,
             &request.passkey_id,
         ];
-        for field in of_event.into_iter().chain(of_request.map(String::as_str)) {
+        for field in of_event.into_iter().chain(of_request) {
             put(&mut digest, field.as_bytes());
         }
     }
@@ -393,7 +394,9 @@ mod tests {
             remember: Some(remember),
             ..CommitAllowRequest::default()
         };
-        assert_eq!(hex(allow_digest(&allow)), "a241da5030c7b2d79d3088b08edcff5f69a8ea3cfeca5197c57e5648f337db31");
+        assert_eq!(hex(allow_digest(&allow)), "b1cbb23a1f05788e512d6cc6fbfb0f2fce648ac25dde297b6602cf28dde2fcd4");
+        let elsewhere = CommitAllowRequest { counted_factor_id: "another".into(), ..allow.clone() };
+        assert_eq!(allow_digest(&elsewhere), allow_digest(&allow), "counted on another token");
         let count = PasskeyCount { before_json: "count 1".into(), after_json: "count 2".into() };
         let counted = CommitAllowRequest { passkey_count: Some(count), ..allow.clone() };
         assert_ne!(allow_digest(&counted), allow_digest(&allow), "another proof");

@@ -194,9 +194,9 @@ impl Committer {
             },
         };
         let allow = CommitAllowRequest { counted_factor_id: counted_factor_id.to_owned(), ..allow };
-        let request = TryCodeRequest { allow: Some(allow), matched };
-        // Sent again, a wrong code would count again.
-        let request = if matched { idempotent(request) } else { tonic::Request::new(request) };
+        // Right or wrong: what is sent again where a connection breaks must not tell which it was. A wrong code may count twice then, and
+        // a right one does not (V-02).
+        let request = idempotent(TryCodeRequest { allow: Some(allow), matched });
         let reply = budget.ask("try code", request, |request| self.commit.try_code(request)).await?;
         match known(reply.result, "try code")? {
             TryCodeResult::Wrong => Ok(CodeTried::Wrong),

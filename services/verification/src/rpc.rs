@@ -230,6 +230,7 @@ impl Verification for Service {
             None => None,
         };
         self.committer.record(&origin, &user_id.unwrap_or_default(), reason.into(), budget).await?;
+        self.unanswered.reported(origin.transaction);
         Ok(Response::new(ReportReply {}))
     }
 }

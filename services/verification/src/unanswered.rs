@@ -103,6 +103,16 @@ impl Unanswered {
         self.open().remove(transaction);
     }
 
+    /// The gateway has recorded its end: a code that was spent for it waits for no password any more (L-53). What is closed here and owed,
+    /// or asked, stays: it has more to it than an event.
+    pub fn reported(&self, transaction: TransactionId) {
+        let mut open = self.open();
+        let question = open.questions.get(&transaction);
+        if question.is_some_and(|question| question.step.is_none() && question.owed.is_none()) {
+            open.remove(transaction);
+        }
+    }
+
     /// For ever: ends what nobody has answered or ended. May be dropped at any await.
     pub async fn watch(self: Arc<Self>, clock: Clock) {
         loop {

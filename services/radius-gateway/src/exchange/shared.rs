@@ -13,6 +13,11 @@
 //!
 //! What look-alikes have in common is a second key with the same life: who finds it in work waits for what it is answered with,
 //! and writes its own reply from that; who finds nobody touching it goes on with its transaction.
+//!
+//! Limits. Nobody counts who waits at other nodes: the node at work knows its own waiters, and that a look-alike has the place of its
+//! packet. So where that place goes to another request, it ends the login although a look-alike under another key may still wait
+//! at a third node. That one is not refused: it finds the common entry gone, leads, and begins the login anew, so that the person is asked
+//! a second time. And a look-alike whose node dies is not missed: what it waited for goes on until its end.
 
 use super::notices::{Notices, Present};
 use crate::keys::Keys;
@@ -55,10 +60,10 @@ pub(crate) struct SharedRequests {
 pub(crate) enum Claim {
     /// Ours to work on.
     Mine(Box<Lease>),
-    /// Another node, or another task of this one, works on it.
-    Elsewhere,
-    /// It was answered with these octets.
-    Answered(Vec<u8>),
+    /// Another node works on it, or another task of this one, which is `here`.
+    Elsewhere { here: bool },
+    /// It was answered with these octets, by another node or `here`.
+    Answered { octets: Vec<u8>, here: bool },
 }
 
 /// What becomes of a request that looks like another.
@@ -512,13 +517,14 @@ impl Lease {
         };
         let Some(other) = Entry::from_octets(&found.value) else { return Some(Claim::Mine(self.clone_alone().into())) };
         let same = other.fingerprint == self.entry.fingerprint;
+        let here = other.node == self.entry.node;
         if same && !other.reply.is_empty() {
-            return Some(Claim::Answered(other.reply));
+            return Some(Claim::Answered { octets: other.reply, here });
         }
         let silent_ms = self.entry.touched_unix_ms.saturating_sub(other.touched_unix_ms);
         let gone = silent_ms >= GONE_MS;
         if same && !gone {
-            return Some(Claim::Elsewhere);
+            return Some(Claim::Elsewhere { here });
         }
         let mut taken = self.clone_alone();
         match same {
@@ -531,7 +537,7 @@ impl Lease {
         match taken.map.update(&taken.key, taken.entry.to_octets(), found.revision).await {
             Ok(revision) => taken.revision = Some(revision),
             // Another node was faster: it works on it now.
-            Err(BusError::WrongRevision) if same => return Some(Claim::Elsewhere),
+            Err(BusError::WrongRevision) if same => return Some(Claim::Elsewhere { here: false }),
             Err(BusError::WrongRevision) => return None,
             Err(_) => {}
         }

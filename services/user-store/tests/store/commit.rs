@@ -218,6 +218,14 @@ pub async fn a_try_that_let_in_is_heard_again_and_not_counted_again(lab: Fixture
         assert_eq!(tried(&lab, code_try(&ann, transaction, step, matched)).await.result(), result, "{number}");
         assert_eq!(failures(&lab, "ann").await, number as u32 + 1);
     }
+    // Asked again, verification names the token used last by then, which may be another one.
+    let other = lab.add_token_of(&ann.user_id).await;
+    let right = code_try(&ann, "0191-a", 101, true);
+    let allow = right.allow.map(|allow| CommitAllowRequest { counted_factor_id: other, ..allow });
+    let again = tried(&lab, TryCodeRequest { allow, matched: true }).await;
+    assert_eq!(again.result(), TryCodeResult::Allowed);
+    let factors = lab.user("ann").await.expect("there").factors;
+    assert_eq!(factors.iter().map(|factor| factor.consecutive_failures).sum::<u32>(), 3, "counted on neither");
     assert_eq!(lab.events("authentication").await.len(), 1);
     let nobody = TryCodeRequest { allow: None, matched: true };
     let refused = lab.services.commit.try_code(Request::new(nobody)).await.expect_err("refused");

@@ -352,8 +352,13 @@ impl State {
             Some((first, asked)) => {
                 let same = (&first.user_id, &first.client, &first.reason)
                     == (&event.user_id, &event.client, &event.reason)
-                    // What was learnt of the token is not what was asked (V-02).
-                    && *asked == CommitAllowRequest { drift: asked.drift, ..request };
+                    // What was learnt of the token is not what was asked (V-02), nor is on which one the try was counted.
+                    && *asked
+                        == CommitAllowRequest {
+                            drift: asked.drift,
+                            counted_factor_id: asked.counted_factor_id.clone(),
+                            ..request
+                        };
                 if same { AllowResult::Committed } else { AllowResult::Spent }
             }
             None => {

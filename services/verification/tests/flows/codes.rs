@@ -5,7 +5,7 @@ use crate::prompts::until;
 use domain::{CodeAlgorithm, Secret};
 use proto::user_store::{CodeFactor, SecretKind};
 use proto::verification::verification_server::Verification;
-use proto::verification::{AppendedFormsRequest, AskKind};
+use proto::verification::{AppendedFormsRequest, AskKind, ReportRequest};
 use std::time::Duration;
 
 /// bob has a token that counts, whose next code is number 5.
@@ -355,4 +355,22 @@ async fn a_code_spent_before_a_password_that_is_never_told_has_its_event() {
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(world.store.events().len(), 3, "each once");
     assert_eq!(said(node.complete(complete(&lost.0)).await), "deny challenge_gone");
+}
+
+#[tokio::test]
+async fn a_code_spent_before_a_password_that_was_wrong_is_ended_once() {
+    // V-61, L-53: by its gateway, and nobody looks for it when its time is over
+    let world = World::new();
+    let node = world.node().await;
+    let [wrong, lost] = [-1, 0].map(|offset| (attempt("vpn", "ann"), world.code(offset)));
+    for (attempt, code) in [&wrong, &lost] {
+        assert_eq!(said(node.begin(pending(attempt, code)).await), "accepted");
+    }
+    let report = ReportRequest { attempt: Some(wrong.0.clone()), reason: "bad_password".into() };
+    node.report(request(report)).await.expect("recorded");
+    world.clock.advance(140_000);
+    until(|| world.store.events().len() == 2).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(world.store.reasons(), ["bad_password", "internal_error"]);
+    assert_eq!(world.store.calls("record"), 2);
 }
