@@ -126,7 +126,8 @@ async fn decide(attempt: &mut Attempt, asks: Asks) -> Result<Allow, Refusal> {
                     "the person has no method left that an LDAP bind can carry; let the client take codes after the password"
                 );
             }
-            hold_back(attempt, attempt.pace().after_yes(asked, accepted, Instant::now(), random())).await;
+            let due = attempt.pace().after_yes(asked, accepted, Instant::now(), random());
+            tokio::time::sleep_until(in_time(attempt, due)).await;
             Err(Refusal::No(reason))
         }
         // Only asked for with the password pending; verify refuses it here.
@@ -433,13 +434,14 @@ fn is_about_the_code(reason: Reason) -> bool {
 }
 
 /// A No goes out when it is due, or while it can still be told: what the client does not wait for would be another answer.
-async fn hold_back(attempt: &Attempt, due: Instant) {
-    tokio::time::sleep_until(due.min(attempt.deadline() - MARGIN)).await;
+fn in_time(attempt: &Attempt, due: Instant) -> Instant {
+    due.min(attempt.deadline() - MARGIN)
 }
 
 /// A No that no bind stands behind, after as long as one takes (L-41).
 async fn without_bind(attempt: &Attempt, since: Instant, reason: Reason) -> Refusal {
-    hold_back(attempt, attempt.pace().without_bind(since, random())).await;
+    let due = attempt.pace().without_bind(since, random());
+    tokio::time::sleep_until(in_time(attempt, due)).await;
     Refusal::No(reason)
 }
 
@@ -450,7 +452,8 @@ async fn after_bind(attempt: &Attempt, meant: &Meant, asked: Instant, reason: Re
     if tokio::time::timeout_at(until, meant.ask_on(attempt)).await.is_ok() {
         attempt.pace().learn(asked.elapsed(), Instant::now(), Said::No);
     }
-    hold_back(attempt, attempt.pace().after_no(asked, Instant::now(), random())).await;
+    let due = attempt.pace().after_no(asked, Instant::now(), random());
+    tokio::time::sleep_until(in_time(attempt, due)).await;
     Refusal::No(reason)
 }
 
