@@ -61,6 +61,12 @@ pub struct RefusedDirectory {
 /// A directory, and what it lists.
 type ListedBy = (Arc<Directory>, Result<Arc<Listed>, Arc<Incomplete>>);
 
+/// Whether people of that domain may sign in, so that nobody else has a name of it: those of one too many by a directory of the
+/// settings only.
+fn has_its_names(domain: &TrustedDomain) -> bool {
+    matches!(domain.usable, Ok(()) | Err(NotUsed::TooMany))
+}
+
 /// Those of Active Directory that are not `home`: each may be one of its other domains.
 fn others_of<'a>(all: &'a [Arc<Directory>], home: &'a Arc<Directory>) -> impl Iterator<Item = &'a Arc<Directory>> {
     all.iter().filter(|it| it.settings().preset == Preset::ActiveDirectory && !Arc::ptr_eq(it, home))
@@ -151,7 +157,7 @@ impl Directories {
         self.resolve_further(home, &name, among).await
     }
 
-    /// `None`: the name belongs to no other domain, or to none that is used.
+    /// `None`: the name belongs to no other domain, or to one whose people cannot sign in.
     async fn at(
         &self,
         place: Place,
@@ -166,14 +172,14 @@ impl Directories {
         }
     }
 
-    /// The other domain, in use, that a name belongs to: long, in lower case. As far as it is known without asking.
+    /// The other domain that a name belongs to, where it is nobody else's: long, in lower case. As far as it is known without asking.
     pub fn other_domain(&self, home: &Directory, name: &TypedName) -> Option<String> {
         let listed = home.domains().known().filter(|_| home.includes_trusted_domains())?;
         let domain = Belongs::of(name, home.settings())?.find(&listed.domains).ok()??;
-        domain.usable.is_ok().then(|| domain.dns_name.clone())
+        has_its_names(domain).then(|| domain.dns_name.clone())
     }
 
-    /// In the other domain that the name belongs to. `None`: it belongs to none, or that is not used.
+    /// In the other domain that the name belongs to. `None`: it belongs to none, or to one whose people cannot sign in.
     async fn in_its_domain(
         &self,
         home: &Arc<Directory>,
@@ -183,11 +189,14 @@ impl Directories {
     ) -> Option<Result<(Arc<Directory>, Entry), ResolveError>> {
         let found = async {
             let listed = home.domains().listed(home).await.map_err(ResolveError::Unlisted)?;
-            let usable = belongs.find(&listed.domains)?.filter(|domain| domain.usable.is_ok());
-            let Some(domain) = usable else { return Ok(None) };
+            let domain = belongs.find(&listed.domains)?.filter(|domain| has_its_names(domain));
+            let Some(domain) = domain else { return Ok(None) };
             self.all_ready(home).await?;
             let mut directories = self.of_domain(home, domain)?;
             if directories.is_empty() {
+                if let Err(why) = domain.usable {
+                    return Err(ResolveError::NotUsed { domain: domain.dns_name.clone(), why });
+                }
                 directories.push(self.standing_for(home, &listed, domain, &self.listed_before(home).await)?);
             }
             let text = belongs.text(name, domain);

@@ -13,7 +13,7 @@
 mod domains;
 mod schema;
 
-pub use domains::{OtherDomain, OtherDomains};
+pub use domains::{OtherDomain, OtherDomains, Unlisted};
 pub use schema::Schema;
 
 use crate::bind::BindError;
@@ -70,7 +70,7 @@ pub struct Findings {
     pub feed_wanted: Option<settings::Feed>,
     /// By key of the settings: attributes that the schema does not have (FD-17).
     pub unknown_attributes: Result<Vec<(String, String)>, Incomplete>,
-    pub domains: Result<OtherDomains, Incomplete>,
+    pub domains: Result<OtherDomains, Unlisted>,
     pub user: Result<Mapped, UserError>,
     /// What else has to have an id, where somebody writes the ids (FD-31).
     pub by_id: Vec<ById>,

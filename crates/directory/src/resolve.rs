@@ -28,6 +28,7 @@ use crate::query::QueryError;
 use crate::read::Incomplete;
 use crate::server::ServerName;
 use crate::session::Answer;
+use crate::trusted::NotUsed;
 use domain::identity::BadObjectId;
 use domain::settings::{self, BindKind, Preset, WindowsAccount};
 use domain::{DirectoryRef, NameForm, ObjectId, ObjectName, Reason};
@@ -119,6 +120,13 @@ pub enum ResolveError {
     /// A directory where the name might be found cannot be used, so that nobody knows.
     #[error("the settings of directory {directory} cannot be used")]
     Unusable { directory: ObjectName },
+    /// The name is of another domain whose people may sign in, and that nobody asks: nobody knows.
+    #[error("the domain {domain} is not used")]
+    NotUsed {
+        domain: String,
+        #[source]
+        why: NotUsed,
+    },
     /// The one entry cannot be used.
     #[error("{server} sent an entry that cannot be used")]
     BadEntry {
@@ -138,9 +146,11 @@ impl ResolveError {
                 Incomplete::Unanswered(error) => error.reason(),
                 _ => Reason::DirectoryError,
             },
-            Self::Directory { .. } | Self::Incomplete { .. } | Self::Unusable { .. } | Self::BadEntry { .. } => {
-                Reason::DirectoryError
-            }
+            Self::Directory { .. }
+            | Self::Incomplete { .. }
+            | Self::Unusable { .. }
+            | Self::NotUsed { .. }
+            | Self::BadEntry { .. } => Reason::DirectoryError,
         }
     }
 

@@ -297,6 +297,53 @@ async fn a_domain_that_is_a_directory_of_the_settings_is_that_directory() {
     assert!(who(&directories, &home, "alice").await.is_ok());
 }
 
+#[tokio::test]
+async fn a_domain_beyond_those_that_can_be_used_is_asked_by_its_own_directory_or_nobody_knows() {
+    // FD-02, R-62: it lists 300, of which 256 are used
+    let home = Fake::start(|message, connection| match message.op() {
+        Op::SearchRequest if search_of(message).base.eq_ignore_ascii_case(b"CN=System,DC=corp,DC=example") => {
+            let id = message.id();
+            let trust = |number: usize| {
+                let (partner, name) = (format!("d{number}.test"), format!("D{number}"));
+                let of = [("trustPartner", partner.as_str()), ("flatName", name.as_str()), ("trustDirection", "3")];
+                let is = [("objectClass", "trustedDomain"), ("trustType", "2"), ("trustAttributes", "8")];
+                sends(id, &format!("CN={partner},CN=System,{HOME}"), &[of.as_slice(), &is].concat())
+            };
+            (0..300).map(trust).chain([of_every_system(id), done(id, 0)]).collect()
+        }
+        _ => controller(HOME, &[("alice", "guid 1")])(message, connection),
+    })
+    .await;
+    let beyond = Fake::start(controller("DC=d290,DC=test", &[("dora", "guid 40")])).await;
+    let mut forest = Forest::start().await;
+    forest.settings.urls = vec![home.url.clone()];
+    let own = settings::Directory {
+        name: ObjectName::new("beyond").expect("a name"),
+        urls: vec![beyond.url.clone()],
+        base: "DC=d290,DC=test".into(),
+        netbios_domain: String::new(),
+        trusted_domains: Some(false),
+        trusted: Default::default(),
+        ..forest.settings.clone()
+    };
+    let (directories, corp) = made([forest.settings, own]);
+    for name in [r"D290\dora", r"d290.test\dora", "dora@d290.test"] {
+        let (directory, dora) =
+            who(&directories, &corp, name).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert_eq!((directory.name().as_str(), dora.dn.as_str()), ("beyond", "CN=dora,DC=d290,DC=test"), "{name}");
+    }
+    for name in [r"D291\dora", "dora@d291.test"] {
+        let error = who(&directories, &corp, name).await.map(|(_, entry)| entry.dn).expect_err(name);
+        let is_it = matches!(&error, ResolveError::NotUsed { domain, why: NotUsed::TooMany } if domain == "d291.test");
+        assert!(is_it && error.is_unavailable(), "{name} {error:?}");
+        assert_eq!(error.reason(), Reason::DirectoryError);
+        let name = TypedName::parse(name, corp.settings()).expect("a name");
+        assert!(directories.has_nobody(&corp, &name).await.is_err(), "never proven");
+        assert_eq!(directories.other_domain(&corp, &name).as_deref(), Some("d291.test"));
+    }
+    assert!(who(&directories, &corp, "alice").await.is_ok());
+}
+
 /// The home domain, where Carol is whatever an alternate name or a service principal name is asked for.
 fn carol_is_everybody() -> impl Fn(&Message, usize) -> Vec<Do> + Send + Sync + 'static {
     let others = controller(HOME, &[("alice", "guid 1")]);

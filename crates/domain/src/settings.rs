@@ -61,6 +61,8 @@ pub struct Settings {
     pub voice: VoiceRules,
     pub mail: MailRules,
     pub push: PushRules,
+    /// Not written where it says nothing: earlier builds know no such table.
+    #[serde(skip_serializing_if = "client::is_default")]
     pub ldap: LdapRules,
     pub radius: RadiusRules,
     pub sync: SyncSchedule,
@@ -203,6 +205,7 @@ impl Default for LdapRules {
 #[serde(deny_unknown_fields, default)]
 pub struct RadiusRules {
     /// RADIUS is spoken while there is a client of it (FR-01).
+    #[serde(skip_serializing_if = "sync::is_true")]
     pub enabled: bool,
     /// How long accounting is kept that is stored here, 1-400 days (FR-19).
     pub accounting_days: u32,

@@ -21,11 +21,14 @@ pub(crate) struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    /// At whoever fits the user filter, page by page: the items' filters are left.
+    /// At whoever fits the user filter, page by page: the items' filters are left. What is large is asked for where it is mapped only.
     pub(crate) fn at_users(directory: &'a Directory, source: &'a Source) -> Self {
         let of_items = source.filters().map(|(_, filter)| filter);
         let mut look = Self::by(directory, of_items);
-        look.attributes.retain(|attribute| !attribute.eq_ignore_ascii_case(LARGE));
+        let is_large = |attribute: &&str| attribute.eq_ignore_ascii_case(LARGE);
+        if !plan::user_attributes(directory.settings()).iter().any(is_large) {
+            look.attributes.retain(|attribute| !is_large(attribute));
+        }
         look
     }
 
@@ -120,6 +123,18 @@ mod tests {
             ("acme", false, false),
         ] {
             assert_eq!((has(&some, name), has(&many, name)), (of_some, of_many), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_large_is_asked_for_of_many_where_somebody_maps_it() {
+        // FS-34
+        let source = Source::filtered("(memberOf=cn=y)");
+        for (mapped, asked_for) in [("", false), (r#", "attributes": { "user_group": "memberof" }"#, true)] {
+            let directory = directory("active_directory", mapped);
+            let look = Look::at_users(&directory, &source);
+            let found = look.attributes.iter().filter(|attribute| attribute.eq_ignore_ascii_case(LARGE)).count();
+            assert_eq!(found, usize::from(asked_for), "{mapped}");
         }
     }
 

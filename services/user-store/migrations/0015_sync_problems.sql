@@ -23,3 +23,5 @@ CREATE TABLE numbers_before (
     PRIMARY KEY (user_id, kind, number)
 );
 CREATE INDEX numbers_before_by_time ON numbers_before (changed_ms);
+INSERT INTO numbers_before (user_id, kind, number, changed_ms)
+    SELECT user_id, 'phone', number, changed_ms FROM phones_before;

@@ -17,6 +17,14 @@ pub struct OtherDomains {
     pub found: Vec<OtherDomain>,
 }
 
+/// The directory could not be asked for them.
+#[derive(Debug)]
+pub struct Unlisted {
+    /// As of [`OtherDomains`].
+    pub included: bool,
+    pub why: Incomplete,
+}
+
 #[derive(Debug)]
 pub struct OtherDomain {
     pub domain: TrustedDomain,
@@ -27,8 +35,12 @@ pub struct OtherDomain {
 /// Domains that are asked at the same time.
 const AT_ONCE: usize = 8;
 
+const UNLISTED: &str = " Until they can, sign-in by a mail address or an alternate name may be refused, and no run of synchronisation is complete: \
+                        let the account read CN=Partitions of the configuration and CN=System of the domain, or write \
+                        trusted_domains = false.";
+
 /// Asks the servers of each that is included, on connections that end with it.
-pub(super) async fn other(directory: &Directory) -> Result<OtherDomains, Incomplete> {
+pub(super) async fn other(directory: &Directory) -> Result<OtherDomains, Unlisted> {
     if directory.settings().preset != Preset::ActiveDirectory {
         return Ok(OtherDomains::default());
     }
@@ -38,7 +50,7 @@ pub(super) async fn other(directory: &Directory) -> Result<OtherDomains, Incompl
     let listed = match trusted::list(directory).await {
         // Nobody wants to know what they are.
         Err(_) if !included && !confined.is_empty() => Listed::default(),
-        listed => listed?,
+        listed => listed.map_err(|why| Unlisted { included, why })?,
     };
     let of = |domain: TrustedDomain| {
         let settings = listed.settings_of(&domain, directory.settings());
@@ -67,13 +79,18 @@ async fn serves(other: &Directory) -> Result<String, String> {
     Err(said.join(" "))
 }
 
-/// What people there could do is no fault of the directory: it serves its own whatever they say.
-pub(super) fn tell(other: &Result<OtherDomains, Incomplete>, tell: &mut impl FnMut(About, Judgement, String)) {
+/// What people there could do is no fault of the directory: it serves its own whatever they say. That nobody knows who they are is:
+/// then names of its own may be theirs, and no run is complete.
+pub(super) fn tell(other: &Result<OtherDomains, Unlisted>, tell: &mut impl FnMut(About, Judgement, String)) {
     let about = About::Domains;
     let OtherDomains { included, confined, found } = match other {
         Ok(other) => other,
-        Err(why) => {
-            tell(about, Judgement::Doubtful, format!("Other domains could not be listed: {}.", chain(why)));
+        Err(Unlisted { included, why }) => {
+            let (judgement, harm) = match included {
+                true => (Judgement::Bad, UNLISTED),
+                false => (Judgement::Doubtful, ""),
+            };
+            tell(about, judgement, format!("Other domains could not be listed: {}.{harm}", chain(why)));
             return;
         }
     };
@@ -122,6 +139,20 @@ pub(super) fn tell(other: &Result<OtherDomains, Incomplete>, tell: &mut impl FnM
 mod tests {
     use super::*;
     use crate::trusted::TrustKind;
+
+    #[test]
+    fn that_domains_cannot_be_listed_is_a_fault_where_they_are_included() {
+        // FD-02, FD-11
+        for (included, expected) in [(true, Judgement::Bad), (false, Judgement::Doubtful)] {
+            let mut lines = Vec::new();
+            let why = Incomplete::Hidden { what: "what lies in CN=System of its own domain" };
+            tell(&Err(Unlisted { included, why }), &mut |_, judgement, text| lines.push((judgement, text)));
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            let (judgement, text) = &lines[0];
+            assert!(*judgement == expected && text.starts_with("Other domains could not be listed: "), "{lines:?}");
+            assert_eq!(text.contains("trusted_domains = false"), included, "{text}");
+        }
+    }
 
     #[test]
     fn domains_beyond_what_can_be_used_are_told_by_their_number() {

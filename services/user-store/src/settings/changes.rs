@@ -94,6 +94,8 @@ pub fn objects(settings: &Settings) -> Objects {
             value => flatten("", value, objects.entry(section.clone()).or_default()),
         }
     }
+    // Not written where it says nothing, and there all the same.
+    objects.entry("ldap".to_owned()).or_default();
     objects
 }
 
@@ -148,6 +150,25 @@ mod tests {
                 "changed directory.corp.page_size: 1000 -> 500",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_spoken_is_not_written_where_it_is_the_default_and_its_change_is_named() {
+        // FL-01, FR-01: an earlier build refuses keys that it does not know
+        let (on, off) = (ONE.to_owned(), format!("{ONE}\n[ldap]\nenabled = false\n[radius]\nenabled = false\n"));
+        let (on, off) = (settings(&on), settings(&off));
+        let written = toml::to_string(&on).expect("it can be written");
+        assert!(!written.contains("[ldap]"), "{written}");
+        let radius = written.split("[radius]").nth(1).and_then(|text| text.split('[').next()).expect("a table");
+        assert!(!radius.contains("enabled") && radius.contains("accounting_days"), "{radius}");
+        for document in [&on, &off] {
+            let written = toml::to_string(document).expect("it can be written");
+            assert_eq!(&settings(&written), document);
+        }
+        let named = ["changed ldap.enabled: not set -> false", "changed radius.enabled: not set -> false"];
+        assert_eq!(changes(&on, &off), named);
+        let named = ["changed ldap.enabled: false -> not set", "changed radius.enabled: false -> not set"];
+        assert_eq!(changes(&off, &on), named);
     }
 
     #[test]

@@ -53,13 +53,14 @@ pub async fn note(session: &mut Session, run_id: &str, changes: Vec<Change>) -> 
 
 /// A run that followed a directory is added to the one right before it, which did, too: one for every burst would bury the rest. So is
 /// one that came to the same incomplete end as the one before it (`cut`: by what the reader says), for a day: what is in the way may be
-/// so for long. Returns in whose record it stands now; `None` = in its own.
+/// so for long. Such a run has read the same again: its problems are the record's, in place of those before. Returns in whose record it
+/// stands now; `None` = in its own.
 pub async fn fold(session: &mut Session, run: &Run, cut: bool, now_ms: i64) -> Result<Option<String>, StoreError> {
     const APART_MS: i64 = 60_000;
     const LONG_MS: i64 = 600_000;
     const CHANGES_MAX: i64 = 1_000;
-    let sql = "SELECT run_id, mode, cause, state, error, started_ms, finished_ms, changes FROM sync_runs WHERE directory = $1 \
-               AND started_ms <= $2 ORDER BY started_ms DESC, run_id DESC LIMIT 2";
+    let sql = "SELECT run_id, mode, cause, state, error, started_ms, finished_ms, changes, problems FROM sync_runs \
+               WHERE directory = $1 AND started_ms <= $2 ORDER BY started_ms DESC, run_id DESC LIMIT 2";
     let rows = session.rows(sql, args![&run.directory, run.started_ms]).await?;
     let [own, before] = rows.as_slice() else { return Ok(None) };
     let text = |row: &Row, column: &str| row.get::<String>(column);
@@ -68,8 +69,6 @@ pub async fn fold(session: &mut Session, run: &Run, cut: bool, now_ms: i64) -> R
     let same = |column: &str| Ok::<_, sqlx::Error>(text(own, column)? == text(before, column)?);
     let soon = run.started_ms - before.get::<i64>("finished_ms")? <= APART_MS;
     let since_ms = now_ms - before.get::<i64>("started_ms")?;
-    let changes: i64 = before.get("changes")?;
-    let small = changes + own.get::<i64>("changes")? <= CHANGES_MAX;
     let is_own = own.get::<String>("run_id")? == run.run_id;
     let goes_on = follows(own)? && follows(before)? && soon && since_ms <= LONG_MS;
     let repeats = cut
@@ -80,22 +79,49 @@ pub async fn fold(session: &mut Session, run: &Run, cut: bool, now_ms: i64) -> R
         && same("mode")?
         && same("error")?
         && since_ms <= DAY_MS;
-    if !(is_own && small && (goes_on || repeats)) {
+    if !(is_own && (goes_on || repeats)) {
         return Ok(None);
     }
     let into: String = before.get("run_id")?;
+    let mut changes = before.get::<i64>("changes")? + own.get::<i64>("changes")?;
+    let mut problems: i64 = before.get("problems")?;
+    let mut again = 0;
+    if repeats {
+        again = problem_rows(session, &into).await?;
+        changes -= again + problem_rows(session, &run.run_id).await?;
+        problems = 0;
+    }
+    if changes > CHANGES_MAX {
+        return Ok(None);
+    }
+    if repeats {
+        let sql = "DELETE FROM sync_changes WHERE run_id = $1 AND what = 'problem'";
+        session.execute(sql, args![&into]).await?;
+        session.execute("DELETE FROM sync_unusable WHERE run_id = $1", args![&into]).await?;
+    }
+    // Where problems were taken out, the numbers have gaps.
+    let sql = "SELECT COALESCE(MAX(number), 0) AS last FROM sync_changes WHERE run_id = $1";
+    let row = session.row(sql, args![&into]).await?.ok_or(StoreError::Broken("a maximum has no row"))?;
+    let last: i64 = row.get("last")?;
     let sql = "UPDATE sync_changes SET run_id = $1, number = number + $2 WHERE run_id = $3";
-    session.execute(sql, args![&into, changes, &run.run_id]).await?;
+    session.execute(sql, args![&into, last, &run.run_id]).await?;
     unusable::fold(session, &run.run_id, &into).await?;
     let sql = "UPDATE sync_runs SET finished_ms = own.finished_ms, added = sync_runs.added + own.added, \
                changed = sync_runs.changed + own.changed, unchanged = sync_runs.unchanged + own.unchanged, \
                disabled = sync_runs.disabled + own.disabled, removed = sync_runs.removed + own.removed, \
-               changes = sync_runs.changes + own.changes, problems = sync_runs.problems + own.problems, \
+               changes = sync_runs.changes - $4 + own.changes, problems = $5 + own.problems, \
                repeats = sync_runs.repeats + $3, folded = own.run_id, folded_disabled = own.disabled, \
                folded_removed = own.removed FROM sync_runs own WHERE sync_runs.run_id = $1 AND own.run_id = $2";
-    session.execute(sql, args![&into, &run.run_id, i64::from(repeats)]).await?;
+    session.execute(sql, args![&into, &run.run_id, i64::from(repeats), again, problems]).await?;
     session.execute("DELETE FROM sync_runs WHERE run_id = $1", args![&run.run_id]).await?;
     Ok(Some(into))
+}
+
+/// How many rows of a run name a problem.
+async fn problem_rows(session: &mut Session, run_id: &str) -> Result<i64, StoreError> {
+    let sql = "SELECT COUNT(*) AS problems FROM sync_changes WHERE run_id = $1 AND what = 'problem'";
+    let row = session.row(sql, args![run_id]).await?.ok_or(StoreError::Broken("a count has no row"))?;
+    Ok(row.get("problems")?)
 }
 
 /// Of a run that was added to another one, the last that was: its directory, and what its end had come to.

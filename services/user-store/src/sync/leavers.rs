@@ -401,14 +401,16 @@ impl Due {
 }
 
 /// Users whom runs disabled or removed in the hour before this one, and such of before as stand in one record with them. Somebody who
-/// asks for everything to be read answers for what that takes away: such a run neither counts nor is it counted.
+/// asks for everything to be read answers for what that takes away: such a run neither counts nor is it counted. Nor is a preview,
+/// which takes nothing away.
 async fn lately(session: &mut Session, run: &Run) -> Result<u64, StoreError> {
     const HOUR_MS: i64 = 3_600_000;
     if run.mode == Mode::Full && run.trigger != "schedule" {
         return Ok(0);
     }
     let sql = "SELECT CAST(COALESCE(SUM(disabled + removed), 0) AS BIGINT) AS users FROM sync_runs \
-               WHERE directory = $1 AND finished_ms > $2 AND (mode <> 'full' OR cause = 'schedule') AND state = 'done'";
+               WHERE directory = $1 AND finished_ms > $2 AND state = 'done' \
+               AND (mode = 'incremental' OR (mode = 'full' AND cause = 'schedule'))";
     let row = session.row(sql, args![&run.directory, run.started_ms - HOUR_MS]).await?;
     Ok(row.map_or(Ok(0), |row| row.unsigned("users"))?)
 }

@@ -252,6 +252,7 @@ rules! {
     sync_unusable::what_of_an_entry_cannot_be_used_is_counted_with_the_run_and_the_first_are_kept,
     sync_unusable::a_preview_names_what_cannot_be_used_and_its_list_is_the_same_whatever_that_is,
     sync_unusable::what_small_runs_could_not_use_stands_in_the_record_of_them_all,
+    sync_unusable::what_goes_on_to_be_incomplete_has_its_problems_once,
     sync_groups::members_of_a_group_item_are_its_users_and_nobody_else,
     sync_groups::who_comes_into_a_group_is_read_and_who_goes_is_decided_at_once,
     sync_groups::a_group_in_a_group_brings_and_takes_its_members,

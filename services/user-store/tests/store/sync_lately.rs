@@ -34,13 +34,16 @@ pub async fn few_who_leave_each_minute_by_the_schedule_are_no_way_around_the_gua
         let run_id = begin(&lab, mode, trigger).await;
         let gone = people(second).into_iter().skip(first);
         let left = left(gone.map(|user| user.object_id), How::Deleted);
-        let users = if mode == "full" { people(200).split_off(second) } else { Vec::new() };
+        let users = if mode == "incremental" { Vec::new() } else { people(200).split_off(second) };
         lab.send(&run_id, ApplyBatchRequest { users, left, ..Default::default() }).await;
         let FinishRunReply { disabled, parked, parked_why, .. } = lab.finish(&run_id, true).await;
         (disabled, parked, parked_why)
     };
     assert_eq!(run("full", "request", 0, 5).await.0, 5, "somebody has asked for it, and answers for it");
     assert_eq!(run("incremental", "schedule", 5, 8).await.0, 3, "so it does not count");
+    for trigger in ["request", "check", "schedule"] {
+        assert_eq!(run("preview", trigger, 8, 12).await.0, 4, "{trigger}: it would, and does not");
+    }
     assert_eq!(run("full", "schedule", 8, 10).await.0, 2, "five are few");
     let (disabled, parked, why) = run("incremental", "schedule", 10, 11).await;
     assert_eq!((disabled, parked), (0, 1), "the sixth within the hour waits");

@@ -141,3 +141,44 @@ pub async fn what_small_runs_could_not_use_stands_in_the_record_of_them_all(lab:
     assert_eq!((run.problems, run.unusable.len()), (121, 100));
     assert!(lines(&run)[61].starts_with("cn=b00") && lines(&run)[99].starts_with("cn=b38"), "{:?}", lines(&run));
 }
+
+pub async fn what_goes_on_to_be_incomplete_has_its_problems_once(lab: Fixture) {
+    // FS-13: it reads the same again, and finds the same
+    lab.with_settings().await;
+    lab.run(vec![person("ann")]).await;
+    let run = async |number: usize| {
+        lab.clock.advance(5 * 60_000);
+        let run_id = begin(&lab, "incremental", "schedule").await;
+        // Somebody new each time, and somebody else who is called as Ann is.
+        let twin = SyncedUser { username: "ann".into(), ..person("twin") };
+        lab.batch(&run_id, vec![person(&format!("new{number}")), twin]).await;
+        let request = FinishRunRequest {
+            epoch: lab.epoch(),
+            run_id: run_id.clone(),
+            error: "the group is gone".into(),
+            now_unix_ms: lab.clock.now_ms(),
+            unusable: (0..60).map(|place| value(&format!("cn=r{number}v{place:02}"))).collect(),
+            unusable_count: 60,
+            ..FinishRunRequest::default()
+        };
+        let end = lab.services.sync.finish_run(Request::new(request)).await.expect("ended").into_inner();
+        (run_id, end)
+    };
+    let (first, _) = run(0).await;
+    for number in 1..4 {
+        let (_, end) = run(number).await;
+        assert_eq!(end.run_id, first);
+        let record = listed(&lab, &first).await;
+        assert_eq!((record.repeats as usize, record.added as usize), (number, number + 1));
+        assert_eq!((record.problems, record.unusable.len()), (end.problems, 60));
+        let newest = format!("cn=r{number}v");
+        assert!(lines(&record).iter().all(|line| line.starts_with(&newest)), "{:?}", lines(&record));
+        let rows = async |what: &str| {
+            lab.number(&format!("SELECT COUNT(*) FROM sync_changes WHERE run_id = '{first}' AND what {what}")).await
+        };
+        let (added, problems) = (rows("= 'added'").await, rows("= 'problem'").await);
+        assert_eq!((added, problems), (number as i64 + 1, 1), "who was added stays, the twin is told of once");
+        let counted = lab.number(&format!("SELECT changes FROM sync_runs WHERE run_id = '{first}'")).await;
+        assert_eq!(counted, rows("<> ''").await);
+    }
+}

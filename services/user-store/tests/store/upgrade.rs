@@ -11,10 +11,15 @@ use std::borrow::Cow;
 const BEFORE: i64 = 7;
 const GROUP_DN: &str = "cn=staff,ou=groups,dc=corp,dc=example";
 
+/// The last one that remembered one number of a user.
+const ONE_NUMBER: i64 = 14;
+const NUMBER_OF_BEFORE: &str =
+    "INSERT INTO phones_before (user_id, number, changed_ms) VALUES ('id-1', '+49 30 7', 9999999999999)";
+
 /// The tables as they were.
-fn tables_of_before() -> Migrator {
+fn tables_until(version: i64) -> Migrator {
     let all = sqlx::migrate!();
-    let migrations = all.migrations.iter().filter(|migration| migration.version <= BEFORE).cloned().collect();
+    let migrations = all.migrations.iter().filter(|migration| migration.version <= version).cloned().collect();
     Migrator { migrations: Cow::Owned(migrations), ..all }
 }
 
@@ -66,7 +71,7 @@ pub async fn users_keep_their_ids_factors_and_states(lab: Fixture) {
             let before = path.with_file_name("before.db");
             let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&before).create_if_missing(true);
             let mut connection = sqlx::SqliteConnection::connect_with(&options).await.expect("made");
-            tables_of_before().run_direct(None, &mut connection, false).await.expect("made");
+            tables_until(BEFORE).run_direct(None, &mut connection, false).await.expect("made");
             let keys = format!(
                 "ATTACH DATABASE '{}' AS fresh; INSERT INTO data_keys SELECT * FROM fresh.data_keys; \
                  INSERT INTO canary SELECT * FROM fresh.canary; INSERT INTO sealed_facts SELECT * FROM fresh.sealed_facts; \
@@ -75,6 +80,11 @@ pub async fn users_keep_their_ids_factors_and_states(lab: Fixture) {
             );
             sqlx::raw_sql(sqlx::AssertSqlSafe(keys)).execute(&mut connection).await.expect("copied");
             sqlx::raw_sql(sqlx::AssertSqlSafe(rows_of_before())).execute(&mut connection).await.expect("written");
+            // Without the other one beside it.
+            connection.close().await.expect("closed");
+            let mut connection = sqlx::SqliteConnection::connect_with(&options).await.expect("opened");
+            tables_until(ONE_NUMBER).run_direct(None, &mut connection, false).await.expect("brought on");
+            sqlx::raw_sql(NUMBER_OF_BEFORE).execute(&mut connection).await.expect("written");
             connection.close().await.expect("closed");
             let url = user_store::StoreUrl::Sqlite(before);
             (user_store::StoreSection { url, ..lab.section.clone() }, None::<()>)
@@ -84,17 +94,23 @@ pub async fn users_keep_their_ids_factors_and_states(lab: Fixture) {
             let mut connection = lab.postgres_connection_in(&schema).await;
             let create = format!("CREATE SCHEMA {schema}");
             sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut connection).await.expect("made");
-            tables_of_before().run_direct(None, &mut connection, false).await.expect("made");
+            tables_until(BEFORE).run_direct(None, &mut connection, false).await.expect("made");
             for table in ["data_keys", "canary", "sealed_facts", "audit_head"] {
                 let copy = format!("INSERT INTO {table} SELECT * FROM {}.{table}", lab.section.schema);
                 sqlx::raw_sql(sqlx::AssertSqlSafe(copy)).execute(&mut connection).await.expect("copied");
             }
             sqlx::raw_sql(sqlx::AssertSqlSafe(rows_of_before())).execute(&mut connection).await.expect("written");
+            tables_until(ONE_NUMBER).run_direct(None, &mut connection, false).await.expect("brought on");
+            sqlx::raw_sql(NUMBER_OF_BEFORE).execute(&mut connection).await.expect("written");
             (user_store::StoreSection { schema, ..lab.section.clone() }, None)
         }
     };
     let store = fixture::open(&section).await.expect("the store of before opens");
     let now = Fixture::over(store.clone(), section);
+    // S-19
+    let remembered = "SELECT COUNT(*) FROM numbers_before WHERE user_id = 'id-1' AND kind = 'phone' \
+                      AND number = '+49 30 7' AND changed_ms = 9999999999999";
+    assert_eq!(now.number(remembered).await, 1);
     now.with_settings().await;
     for (name, user_id, state) in
         [("user001", "id-1", "enabled"), ("user028", "id-28", "disabled"), ("user029", "id-29", "disabled")]
