@@ -189,7 +189,7 @@ async fn answer(
 /// All of them, or why not.
 async fn found(import: &Import, connection: &mut Connection) -> Result<Vec<FoundUser>, Failure> {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let (mut all, mut nobody) = (Vec::new(), Vec::new());
+    let (mut all, mut nobody, mut unread) = (Vec::new(), Vec::new(), Vec::new());
     let searched = import.names.is_empty().then(Vec::new);
     for names in import.names.chunks(PAGE as usize).map(<[String]>::to_vec).chain(searched) {
         let mut request = FindUsersRequest {
@@ -208,12 +208,16 @@ async fn found(import: &Import, connection: &mut Connection) -> Result<Vec<Found
                 return Err(Failure::no("these are more than 10000 users; take a container or a filter as the source"));
             }
             nobody.extend(page.no_users);
+            unread = page.unread;
             all.extend(page.users.into_iter().filter(|user| user.object_id.parse::<ObjectId>().is_ok()));
             request.after = page.next;
             if request.after.is_empty() {
                 break;
             }
         }
+    }
+    for why in &unread {
+        say(&printable(&format!("warning: not everybody was found: {why}")));
     }
     if nobody.is_empty() {
         return Ok(all);
