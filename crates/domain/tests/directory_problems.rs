@@ -183,7 +183,7 @@ fn other_domains_are_included_only_where_names_and_account_can_lead_there() {
     const UNSAID: &str = "base = \"DC=corp,DC=example\"";
     let base = UNSAID;
     assert_eq!(errors(base, ON), [""; 0]);
-    for more in ["strip_domain = true", "preset = \"ad_lds\"", "attributes = { id = \"employeeID\" }"] {
+    for more in ["strip_domain = true", "attributes = { id = \"employeeID\" }"] {
         assert_eq!(errors(base, &format!("{UNSAID}\n{more}")), [""; 0], "{more}: off by itself");
     }
     for (more, key, says) in [
