@@ -5,11 +5,10 @@
 
 use crate::settings::SettingsCopy;
 use directory::Directory;
-use futures::FutureExt;
 use futures::future::{BoxFuture, join, join_all};
 use ldap_wire::Dn;
 use service_kit::chain;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
@@ -29,6 +28,8 @@ pub(super) struct Domain {
     pub directory: Arc<Directory>,
     /// Of another than the directory's own: long, in lower case.
     name: Option<String>,
+    /// Why it gave no answer, from the moment that it did not.
+    failed: OnceLock<String>,
 }
 
 impl Domains {
@@ -44,11 +45,11 @@ impl Domains {
         let mut used = Vec::new();
         for other in others {
             match other.directory {
-                Ok(directory) => used.push(Domain { directory, name: Some(other.dns_name) }),
+                Ok(directory) => used.push(Domain::new(directory, Some(other.dns_name))),
                 Err(error) => unread.push(could_not_be_read(&other.dns_name, &chain(&error))),
             }
         }
-        Self { own: Domain::own(home), others: used, unread, until }
+        Self { own: Domain::new(home, None), others: used, unread, until }
     }
 
     pub fn own(&self) -> &Domain {
@@ -97,27 +98,38 @@ impl Domains {
         ask: impl Fn(&'d Domain) -> BoxFuture<'d, Result<T, Status>>,
     ) -> (Vec<T>, Vec<String>) {
         let others = self.all().filter(|other| !std::ptr::eq(*other, at));
-        let asked =
-            others.map(|other| tokio::time::timeout_at(self.until, ask(other)).map(move |answer| (other, answer)));
+        let asked = others.map(async |other| (other, self.answer(other, &ask).await));
         let (mut answers, mut unread) = (Vec::new(), self.unread.clone());
         for (other, answer) in join_all(asked).await {
-            let why = match answer {
-                Ok(Ok(answer)) => {
-                    answers.push(answer);
-                    continue;
-                }
-                Ok(Err(status)) => status.message().to_owned(),
-                Err(_) => slow(),
-            };
-            unread.push(other.unread(&why));
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(why) => unread.push(other.unread(&why)),
+            }
         }
         (answers, unread)
+    }
+
+    /// Asks this one. Whoever waited for it in vain once does not wait again.
+    pub async fn answer<'d, T>(
+        &'d self,
+        domain: &'d Domain,
+        ask: impl Fn(&'d Domain) -> BoxFuture<'d, Result<T, Status>>,
+    ) -> Result<T, String> {
+        if let Some(why) = domain.failed.get() {
+            return Err(why.clone());
+        }
+        let why = match tokio::time::timeout_at(self.until, ask(domain)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(status)) => status.message().to_owned(),
+            Err(_) => slow(),
+        };
+        Err(domain.failed.get_or_init(|| why).clone())
     }
 }
 
 impl Domain {
-    fn own(directory: Arc<Directory>) -> Self {
-        Self { directory, name: None }
+    fn new(directory: Arc<Directory>, name: Option<String>) -> Self {
+        Self { directory, name, failed: OnceLock::new() }
     }
 
     /// The long name of another domain than the directory's own.
@@ -141,4 +153,55 @@ fn unlisted(why: &str) -> String {
 
 fn slow() -> String {
     format!("there was no answer within {} seconds", OTHERS_LIMIT.as_secs())
+}
+
+#[cfg(test)]
+impl Domains {
+    /// Their servers are nobody's.
+    pub fn of_bases(own: &str, others: &[&str]) -> Self {
+        let directory = |base: &str| {
+            let settings = serde_json::json!({
+                "name": "corp", "preset": "active_directory", "urls": ["ldap://127.0.0.1:9"], "base": base,
+                "query_bind": { "kind": "anonymous" }, "danger_clear_text": true,
+                "authentication_bind": { "kind": "simple" },
+            });
+            let settings = serde_json::from_value(settings).expect("settings");
+            Arc::new(Directory::draft(settings, None).expect("good settings"))
+        };
+        let other = |base: &&str| {
+            Domain::new(directory(base), base.parse::<Dn>().expect("a DN").dns_domain())
+        };
+        let others = others.iter().map(other).collect();
+        Self { own: Domain::new(directory(own), None), others, unread: Vec::new(), until: Instant::now() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[tokio::test]
+    async fn a_domain_that_gave_no_answer_is_told_of_and_not_waited_for_again() {
+        // FD-02
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        fn ask(domain: &Domain) -> BoxFuture<'_, Result<u8, Status>> {
+            let answer = match domain.name() {
+                None => Ok(1),
+                Some(_) => {
+                    ASKED.fetch_add(1, Ordering::Relaxed);
+                    Err(Status::unavailable("silent"))
+                }
+            };
+            std::future::ready(answer).boxed()
+        }
+        let domains = Domains::of_bases("DC=corp,DC=example", &["DC=child,DC=corp,DC=example"]);
+        for _ in 0..2 {
+            let (answers, unread) = domains.each(ask).await.expect("home answers");
+            assert_eq!(answers, [1]);
+            assert_eq!(unread, ["the domain child.corp.example could not be read: silent"]);
+        }
+        assert_eq!(ASKED.load(Ordering::Relaxed), 1);
+    }
 }

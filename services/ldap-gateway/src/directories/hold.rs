@@ -77,25 +77,13 @@ impl Person<'_> {
             SourceKind::Users if source.ids.contains(&self.entry.subject.id) => Ok((true, "named by the id".into())),
             SourceKind::Users => Ok((false, "not named".into())),
             SourceKind::Container => Ok(match self.named(source).await? {
-                Some(container) => self.lies_in(&container, source.subtree),
+                Some(container) => lies_in(self.domains, self.at, &self.entry.dn, &container, source.subtree),
                 None => (false, "the container cannot be seen".into()),
             }),
             SourceKind::Group => match self.named(source).await? {
                 Some(group) => self.is_member(&group, source.nested).await,
                 None => Ok((false, "the group cannot be seen".into())),
             },
-        }
-    }
-
-    fn lies_in(&self, container: &str, subtree: bool) -> (bool, String) {
-        let (Ok(container_dn), Ok(dn)) = (container.parse::<Dn>(), self.entry.dn.parse::<Dn>()) else {
-            return (false, format!("{container} or the entry has no name that can be read"));
-        };
-        let depth = dn.rdns.len().saturating_sub(container_dn.rdns.len());
-        match dn.is_within(&container_dn) && depth > 0 {
-            true if depth == 1 || subtree => (true, format!("lies in {container}")),
-            true => (false, format!("lies deeper than in {container} itself")),
-            false => (false, format!("lies outside of {container}")),
         }
     }
 
@@ -172,25 +160,41 @@ impl Person<'_> {
     async fn named(&self, source: &SyncSource) -> Result<Option<String>, Status> {
         let first = place(self.domains, &source.dn);
         let look = |domain| named_in(domain, source).boxed();
-        let mut found = look(first).await;
-        if source.id.is_some() && !found.as_ref().is_ok_and(|found| !found.is_empty()) {
+        let mut found = match first.name() {
+            None => look(first).await?,
+            Some(_) => match self.domains.answer(first, look).await {
+                Ok(found) => found,
+                Err(why) => {
+                    self.not_seen(vec![first.unread(&why)]);
+                    return Ok(None);
+                }
+            },
+        };
+        if source.id.is_some() && found.is_empty() {
             // It may have moved to another domain.
             let (elsewhere, unread) = self.domains.each_beside(first, look).await;
             self.not_seen(unread);
-            found = found.map(|_| elsewhere.into_iter().flatten().collect());
+            found = elsewhere.into_iter().flatten().collect();
         }
-        match found {
-            Ok(found) => Ok(found.first().and_then(SearchResultEntry::dn_text).map(str::to_owned)),
-            Err(status) if first.name().is_some() => {
-                self.not_seen(vec![first.unread(status.message())]);
-                Ok(None)
-            }
-            Err(status) => Err(status),
-        }
+        Ok(found.first().and_then(SearchResultEntry::dn_text).map(str::to_owned))
     }
 
     fn not_seen(&self, unread: Vec<String>) {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner).extend(unread);
+    }
+}
+
+/// The name of a domain may end in that of another one, whose containers have nobody of it.
+fn lies_in(domains: &Domains, at: &Domain, dn: &str, container: &str, subtree: bool) -> (bool, String) {
+    let (Ok(container_dn), Ok(dn)) = (container.parse::<Dn>(), dn.parse::<Dn>()) else {
+        return (false, format!("{container} or the entry has no name that can be read"));
+    };
+    let depth = dn.rdns.len().saturating_sub(container_dn.rdns.len());
+    let is_of_domain = std::ptr::eq(domains.holding(&container_dn), at);
+    match is_of_domain && dn.is_within(&container_dn) && depth > 0 {
+        true if depth == 1 || subtree => (true, format!("lies in {container}")),
+        true => (false, format!("lies deeper than in {container} itself")),
+        false => (false, format!("lies outside of {container}")),
     }
 }
 
@@ -277,6 +281,19 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use ldap_wire::Attribute;
+
+    #[tokio::test]
+    async fn a_container_has_nobody_of_a_domain_whose_name_ends_in_its_own() {
+        // FD-02, FS-21
+        const HOME: &str = "DC=corp,DC=example";
+        const CHILD: &str = "DC=child,DC=corp,DC=example";
+        let domains = Domains::of_bases(HOME, &[CHILD]);
+        let [home, child] = [HOME, CHILD].map(|base| domains.holding(&base.parse().expect("a DN")));
+        let holds = |at, dn: &str, container: &str| lies_in(&domains, at, dn, container, true).0;
+        let [at_home, there] = [HOME, CHILD].map(|base| format!("CN=Ann,CN=Users,{base}"));
+        assert!(holds(home, &at_home, HOME) && holds(child, &there, CHILD));
+        assert!(!holds(child, &there, HOME) && !holds(home, &at_home, CHILD));
+    }
 
     #[test]
     fn a_sid_is_written_as_the_name_of_who_stands_for_it() {

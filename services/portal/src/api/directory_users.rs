@@ -18,7 +18,7 @@ use proto::user_store::{
 };
 use serde::{Deserialize, Serialize};
 use service_kit::grpc::idempotent;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 
@@ -425,7 +425,8 @@ async fn found(app: &App, new: &NewSelection) -> Result<(Vec<FoundUser>, Vec<Str
         return Err(Problem::rule("names: is empty; whom? Name users, or a search, a filter, a container or a group"));
     }
     let mut all: Vec<FoundUser> = Vec::new();
-    let (mut nobody, mut unread) = (Vec::new(), Vec::new());
+    // Each page is read anew: what one could not read, the next may.
+    let (mut nobody, mut unread) = (Vec::new(), BTreeSet::new());
     for names in new.names.chunks(PAGE as usize).map(<[String]>::to_vec).chain(new.names.is_empty().then(Vec::new)) {
         let mut request = FindUsersRequest {
             directory: new.directory.clone(),
@@ -446,7 +447,7 @@ async fn found(app: &App, new: &NewSelection) -> Result<(Vec<FoundUser>, Vec<Str
                 ));
             }
             nobody.extend(page.no_users);
-            unread = page.unread;
+            unread.extend(page.unread);
             all.extend(page.users.into_iter().filter(|user| user.object_id.parse::<ObjectId>().is_ok()));
             request.after = page.next;
             if request.after.is_empty() {
@@ -455,7 +456,7 @@ async fn found(app: &App, new: &NewSelection) -> Result<(Vec<FoundUser>, Vec<Str
         }
     }
     match nobody.is_empty() {
-        true => Ok((all, unread)),
+        true => Ok((all, unread.into_iter().collect())),
         false => {
             let sentence = |none: &proto::directory::NoUser| {
                 format!("{}: {}", none.name, Reason::from_code(&none.reason).sentence())
