@@ -25,7 +25,7 @@ async fn people_and_places_of_a_trusted_forest_are_found_beside_those_of_the_dir
     samba.modify(&format!("dn: {vpn}\nchangetype: modify\nadd: member\nmember: <SID={sid}>\n"))?;
     // One of them has no principal name.
     other.modify(&format!(
-        "dn: {}\nchangetype: modify\nreplace: userPrincipalName\n\n",
+        "dn: {}\nchangetype: modify\ndelete: userPrincipalName\n",
         OtherForest::dn_of("ann.archer")
     ))?;
     let mut directory = directory_at(&samba.ldap_url(), Samba::BASE, BindKind::Windows);
