@@ -123,7 +123,7 @@ async fn a_document_that_is_not_applied_is_planned_and_written_once_it_is_applie
     let (code, said) = looked_at(line, &first)?;
     ensure!(code == Some(5) && enabled()? && users(&machine, "nora.north")? == 0, "{code:?} {said}");
     let (second, list) = planned(line, &draft)?;
-    ensure!(list == ["disabled ann.archer", "added nora.north"], "{list:?}");
+    ensure!(list == ["added nora.north", "disabled ann.archer"], "{list:?}");
     let (code, said) = looked_at(line, &second)?;
     ensure!(code == Some(0) && !enabled()? && users(&machine, "nora.north")? == 1, "{code:?} {said}");
     Ok(())

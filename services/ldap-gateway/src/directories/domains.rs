@@ -168,9 +168,7 @@ impl Domains {
             let settings = serde_json::from_value(settings).expect("settings");
             Arc::new(Directory::draft(settings, None).expect("good settings"))
         };
-        let other = |base: &&str| {
-            Domain::new(directory(base), base.parse::<Dn>().expect("a DN").dns_domain())
-        };
+        let other = |base: &&str| Domain::new(directory(base), base.parse::<Dn>().expect("a DN").dns_domain());
         let others = others.iter().map(other).collect();
         Self { own: Domain::new(directory(own), None), others, unread: Vec::new(), until: Instant::now() }
     }
