@@ -119,20 +119,14 @@ impl Directory {
         query_password: Option<Secret>,
         options: Options,
     ) -> Result<Self, SettingsError> {
-        let connections = options.query_connections.max(1);
-        let core = Arc::new(Core::new(settings, query_password, options)?);
-        let pool = Pool::start(&core, connections);
+        Ok(Self::kept(Core::new(settings, query_password, options, None)?))
+    }
+
+    fn kept(core: Core) -> Self {
+        let core = Arc::new(core);
+        let pool = Pool::start(&core, core.options.query_connections.max(1));
         let (ahead, watch) = (Ahead::start(&core), Watch::start(&core));
-        Ok(Self {
-            core,
-            pool: Some(pool),
-            ahead,
-            binders: Binders::new(),
-            domains: Domains::default(),
-            before_backslash: None,
-            controls: Controls::default(),
-            _watch: watch,
-        })
+        Self { pool: Some(pool), _watch: watch, ..Self::of(core, ahead) }
     }
 
     /// Without connections that are kept, and with nobody looking after servers.
@@ -141,9 +135,17 @@ impl Directory {
         query_password: Option<Secret>,
         options: Options,
     ) -> Result<Self, SettingsError> {
-        let core = Arc::new(Core::new(settings, query_password, options)?);
+        Ok(Self::not_kept(Core::new(settings, query_password, options, None)?))
+    }
+
+    fn not_kept(core: Core) -> Self {
+        let core = Arc::new(core);
         let ahead = Ahead::start(&core);
-        Ok(Self {
+        Self::of(core, ahead)
+    }
+
+    fn of(core: Arc<Core>, ahead: Ahead) -> Self {
+        Self {
             core,
             pool: None,
             ahead,
@@ -152,7 +154,7 @@ impl Directory {
             before_backslash: None,
             controls: Controls::default(),
             _watch: Watch::none(),
-        })
+        }
     }
 
     /// Another one with our query password, of which nothing stays.
@@ -161,16 +163,15 @@ impl Directory {
         Self::idle(settings, self.core.query_password.clone(), options)
     }
 
-    /// Another domain, with our query password, of the same standing. Nobody is told of its operations: that it is silent says nothing
+    /// Another domain, with our query password, of the same standing, whose servers are trusted by the same certificates: to read those
+    /// of the system once for each of many domains holds up everybody. Nobody is told of its operations: that it is silent says nothing
     /// about this one.
     pub(crate) fn beside(&self, settings: settings::Directory, before_backslash: &str) -> Result<Self, SettingsError> {
         let password = self.core.query_password.clone();
         let options = Options { observer: None, ..self.core.options.clone() };
-        let other = match self.pool {
-            Some(_) => Self::new(settings, password, options),
-            None => Self::idle(settings, password, options),
-        };
-        Ok(Self { before_backslash: Some(before_backslash.to_owned()), ..other? })
+        let core = Core::new(settings, password, options, self.core.tls.clone())?;
+        let other = if self.pool.is_some() { Self::kept(core) } else { Self::not_kept(core) };
+        Ok(Self { before_backslash: Some(before_backslash.to_owned()), ..other })
     }
 
     /// What stands before a backslash in names of its people, where it stands for another domain than the directory of its name (FD-02).
@@ -482,10 +483,12 @@ impl Base {
 }
 
 impl Core {
+    /// `tls` = made of the same certificates.
     fn new(
         settings: settings::Directory,
         query_password: Option<Secret>,
         options: Options,
+        tls: Option<Arc<rustls::ClientConfig>>,
     ) -> Result<Self, SettingsError> {
         let place = |url: &String| Place::parse(url).ok_or_else(|| SettingsError::Url { found: url.clone() });
         let places: Vec<Place> = settings.urls.iter().map(place).collect::<Result<_, _>>()?;
@@ -519,6 +522,7 @@ impl Core {
         let needs_tls = servers.iter().any(|server| purposes.iter().any(|it| !may_be_clear(&settings, server, *it)));
         let config = match (&settings.pinned_certificates, &settings.ca) {
             _ if !needs_tls => None,
+            _ if tls.is_some() => tls.map(Ok),
             (Some(pem), _) => Some(tls::client_config(Trust::Pinned(pem)).map_err(SettingsError::Pinned)),
             (None, Some(pem)) => Some(tls::client_config(Trust::Ca(pem)).map_err(SettingsError::Ca)),
             (None, None) => Some(tls::client_config(Trust::System).map_err(SettingsError::Ca)),
@@ -834,7 +838,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn core(settings: settings::Directory) -> Result<Core, SettingsError> {
-        Core::new(settings, None, Options::default())
+        Core::new(settings, None, Options::default(), None)
     }
 
     #[test]

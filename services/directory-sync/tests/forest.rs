@@ -575,6 +575,25 @@ async fn a_domain_that_was_read_and_is_listed_but_not_used_any_longer_keeps_its_
 }
 
 #[tokio::test]
+async fn domains_beyond_what_can_be_used_make_the_run_incomplete_and_so_many_hold_up_nothing() {
+    // FD-02, S-41: the first two answer, nobody listens for the others
+    let nobody = json!({ "urls": [format!("ldap://127.0.0.1:{}", lab::free_port())] });
+    let mut forest = Forest::with(json!([item("staff")]), |document| {
+        let trusted = document["directory"][0]["trusted"].as_object_mut().expect("a table");
+        trusted.extend((0..260).map(|number| (format!("d{number}.test"), nobody.clone())));
+    })
+    .await;
+    (0..260).for_each(|number| forest.home.add(partition(&format!("D{number}"), &format!("DC=d{number},DC=test"))));
+    forest.restart().await;
+    let run = forest.run_now().await;
+    let Some((false, why)) = run.finished else { panic!("it should be incomplete") };
+    assert!(why.starts_with("6 other domains are listed and not used, since the directory lists more"), "{why}");
+    let told = run.begun.offers.join("\n");
+    assert!(told.contains("d253.test: cannot be read") && !told.contains("d254.test"), "{told}");
+    assert_eq!(forest.usernames(), set(EVERYBODY));
+}
+
+#[tokio::test]
 async fn a_domain_that_is_slow_to_say_who_it_is_is_waited_for_no_longer_than_a_silent_one() {
     // FD-02: each of its answers comes in time, and all of them together do not
     let forest = Forest::start(json!([item("staff")])).await;

@@ -11,6 +11,7 @@
 //! Nothing is written, and no secret leaves by it (V-83). Who may ask is decided where people and keys are known: the portal, the socket.
 
 mod attributes;
+mod domains;
 mod find;
 mod hold;
 mod inspect;
@@ -21,6 +22,7 @@ use directory::inspect::Trial;
 use directory::{Directory, Incomplete, TypedName};
 use domain::Secret;
 use domain::settings::SyncItem;
+use domains::Domains;
 use lockout_guard::LockoutGuard;
 use proto::directory::directories_server::Directories;
 use proto::directory::{
@@ -84,7 +86,7 @@ impl Directories for DirectoryQuestions {
         let directory = self.saved(&request.directory)?;
         in_time(async {
             directory.ready().await.map_err(|error| Status::unavailable(service_kit::chain(&error)))?;
-            find::users(&directory, request).await
+            find::users(&self.settings, directory, request).await
         })
         .await
     }
@@ -95,7 +97,7 @@ impl Directories for DirectoryQuestions {
         let directory = self.saved(&request.directory)?;
         in_time(async {
             directory.ready().await.map_err(|error| Status::unavailable(service_kit::chain(&error)))?;
-            places::places(&directory, request).await
+            places::places(&Domains::of(&self.settings, directory).await, request).await
         })
         .await
     }
@@ -125,14 +127,14 @@ impl Directories for DirectoryQuestions {
             Err(_) => return Ok(Response::new(unknown(domain::Reason::UnknownUser))),
         };
         in_time(async {
-            match directory.resolve(&name).await {
-                Ok(entry) => Ok(HoldersReply {
-                    items: hold::items(&directory, &entry, &items).await?,
-                    person: Some(crate::password_check::person(&entry)),
-                    reason: String::new(),
-                }),
-                Err(error) => Ok(unknown(error.reason())),
-            }
+            let (at, entry) = match find::who(&self.settings, &directory, &name).await {
+                Ok(found) => found,
+                Err(error) => return Ok(unknown(error.reason())),
+            };
+            let domains = Domains::of(&self.settings, directory).await;
+            let items = hold::items(&domains, domains.with(&at), &entry, &items).await?;
+            let person = Some(crate::password_check::person(&entry));
+            Ok(HoldersReply { items, person, reason: String::new() })
         })
         .await
     }

@@ -7,7 +7,7 @@
 
 use crate::certificate::Certificate;
 use crate::metrics::Metrics;
-use directory::{Directories, Directory, Entry, ResolveError, TypedName};
+use directory::{Directories, Directory, Entry, OtherDomains, ResolveError, TypedName};
 use domain::settings::{
     self, BindKind, ClientCertificate, ClientProtocol, PersonAddress, Preset, ServiceAccount, Settings,
 };
@@ -203,6 +203,16 @@ impl SettingsCopy {
         name: &TypedName,
     ) -> Result<(Arc<Directory>, Entry), ResolveError> {
         self.directories.resolve(home, name).await
+    }
+
+    /// Whose id this is, among those who have their identity by `home`.
+    pub async fn holder(&self, home: &Arc<Directory>, id: &ObjectId) -> Result<(Arc<Directory>, Entry), ResolveError> {
+        self.directories.holder(home, id).await
+    }
+
+    /// The domains beside that of `home` whose people have their identity by it (FD-02).
+    pub async fn other_domains(&self, home: &Arc<Directory>) -> Result<OtherDomains, ResolveError> {
+        self.directories.other_domains(home).await
     }
 
     /// The other domain in use that a name belongs to, as far as it is known.

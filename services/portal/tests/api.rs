@@ -697,6 +697,14 @@ async fn users_of_a_directory_are_found_and_imported_by_their_ids() {
     import(json!({"names": ["new"], "run": false})).await.json();
     assert!(world.store.calls().last().is_some_and(|call| call.starts_with("apply")), "no run was asked for");
 
+    // FD-02: one silent domain makes the answer partial, and the answer says so.
+    let users = api.get("/directories/corp/users?search=partial").await.json();
+    let places = api.get("/directories/corp/places?kind=groups&search=partial").await.json();
+    let partial = import(json!({"search": "partial", "dry_run": true})).await.json();
+    let told = [&users["unread"], &places["unread"], &partial["warnings"]];
+    assert_eq!(told, [&json!(["the domain child.corp.example could not be read"]); 3]);
+    assert_eq!((&first["unread"], &shown["warnings"]), (&json!([]), &json!([])));
+
     let before = world.store.applied.lock().expect("a lock").len();
     for (bad, status) in [
         (json!({}), StatusCode::UNPROCESSABLE_ENTITY),

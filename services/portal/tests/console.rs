@@ -744,6 +744,27 @@ async fn whoever_searches_for_people_leaves_the_open_group() {
 }
 
 #[tokio::test]
+async fn a_domain_that_is_silent_while_people_and_places_are_looked_for_is_told() {
+    // FS-16, FS-21, FD-02
+    const UNREAD: &str = "the domain child.corp.example could not be read";
+    let world = World::with_console().await;
+    *world.store.document.lock().expect("a lock") = document(41, &["staff"]);
+    let mut owner = signed_in(&world, Role::Owner).await;
+    for looked_for in ["search", "find"] {
+        owner.get(&format!("/console/import?directory=corp&{looked_for}=all")).await;
+        assert!(!owner.page.html.contains(UNREAD), "{}", owner.page.html);
+        owner.get(&format!("/console/import?directory=corp&{looked_for}=partial")).await;
+        assert_eq!(owner.page.html.matches(UNREAD).count(), 1, "{}", owner.page.html);
+    }
+    let edit = "/console/sync/items/staff/edit";
+    owner.get(edit).await;
+    owner
+        .submit(edit, &[("directory", "corp"), ("source.kind", "group"), ("step", "browse"), ("find", "partial")])
+        .await;
+    assert!(owner.page.html.contains(UNREAD), "{}", owner.page.html);
+}
+
+#[tokio::test]
 async fn a_console_that_is_not_opened_has_no_page_to_sign_in_at() {
     // V-84
     let world = World::new(Open).await;

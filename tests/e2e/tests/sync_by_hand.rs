@@ -59,6 +59,76 @@ async fn synchronise_now_shows_and_asks_at_a_terminal_and_writes_at_once_for_a_s
     Ok(())
 }
 
+/// The preview of a plan, and the users that it would do something to.
+fn planned(line: &CommandLine, more: &[&str]) -> Result<(String, Vec<String>)> {
+    let plan = line.json(&[&["sync", "plan"], more].concat())?;
+    let users = plan["items"].as_array().context("a list")?.iter();
+    let users = users
+        .map(|user| format!("{} {}", user["what"].as_str().unwrap_or("?"), user["username"].as_str().unwrap_or("?")));
+    Ok((plan["runs"][0]["id"].as_str().with_context(|| plan.to_string())?.to_owned(), users.collect()))
+}
+
+/// Asks for what this preview lists. The exit code, and what was said.
+fn looked_at(line: &CommandLine, preview: &str) -> Result<(Option<i32>, String)> {
+    let output = line.output(&["sync", "now", "--looked-at", preview], "")?;
+    let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    Ok((output.status.code(), said.concat()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_is_the_list_that_was_looked_at_or_nothing() -> Result<()> {
+    // FS-09: for a script
+    let machine = OneMachine::start(0, "", "", &[])?;
+    let line = machine.command_line();
+    add(&machine, "nora.north")?;
+    let (first, list) = planned(line, &[])?;
+    ensure!(list == ["added nora.north"], "{list:?}");
+    add(&machine, "olaf.north")?;
+    let (code, said) = looked_at(line, &first)?;
+    ensure!(code == Some(5) && said.contains("nothing was written"), "{code:?} {said}");
+    ensure!(users(&machine, "north")? == 0, "not even who was on the list");
+    let (second, list) = planned(line, &[])?;
+    ensure!(list == ["added nora.north", "added olaf.north"], "{list:?}");
+    let (code, said) = looked_at(line, &second)?;
+    ensure!(code == Some(0) && users(&machine, "north")? == 2, "{code:?} {said}");
+    let (code, said) = looked_at(line, &second)?;
+    ensure!(code == Some(5), "it is done, and another list by now: {code:?} {said}");
+    let (code, said) = looked_at(line, "nonsense")?;
+    ensure!(code == Some(1) && said.contains("there is no preview"), "{code:?} {said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_is_not_applied_is_planned_and_written_once_it_is_applied() -> Result<()> {
+    // FS-09, FS-12
+    let machine = OneMachine::start(0, "", "", &[])?;
+    let line = machine.command_line();
+    let everybody = "name = \"everybody\"\ndirectory = \"acme\"\nsource = { kind = \"domain\" }\n";
+    let document = company_settings(&machine.slapd, "")?;
+    ensure!(document.contains(everybody), "{document}");
+    let next = document.replace(everybody, &format!("{everybody}filter = \"(!(uid=ann.archer))\"\n"));
+    let file = machine.dir.path().join("next.toml");
+    std::fs::write(&file, &next)?;
+    let draft = ["--settings", file.to_str().context("a path")?];
+    let enabled = || Ok::<_, anyhow::Error>(line.json(&["user", "show", "ann.archer"])?["state"] == "enabled");
+
+    let (first, list) = planned(line, &draft)?;
+    ensure!(list == ["disabled ann.archer"] && enabled()?, "{list:?}");
+    ensure!(planned(line, &[])?.1.is_empty(), "by the items in force she stays");
+    let (code, said) = looked_at(line, &first)?;
+    ensure!(code == Some(5) && enabled()?, "its items are not in force: {code:?} {said}");
+    line.apply(machine.dir.path(), &next)?;
+    // Somebody came in between.
+    add(&machine, "nora.north")?;
+    let (code, said) = looked_at(line, &first)?;
+    ensure!(code == Some(5) && enabled()? && users(&machine, "nora.north")? == 0, "{code:?} {said}");
+    let (second, list) = planned(line, &draft)?;
+    ensure!(list == ["added nora.north", "disabled ann.archer"], "{list:?}");
+    let (code, said) = looked_at(line, &second)?;
+    ensure!(code == Some(0) && !enabled()? && users(&machine, "nora.north")? == 1, "{code:?} {said}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_item_is_lost_by_its_name_alone() -> Result<()> {
     // FS-10

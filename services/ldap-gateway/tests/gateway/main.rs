@@ -14,6 +14,7 @@ mod hostile_directory;
 mod identity_model;
 mod logins;
 mod makes;
+mod other_domains;
 mod password_check;
 mod pressure;
 mod recorder;

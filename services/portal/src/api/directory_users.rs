@@ -11,14 +11,14 @@ use axum::extract::State;
 use domain::settings::{Chosen, ImportError, ImportVerdict, Settings, SyncItem, SyncState};
 use domain::{ObjectId, ObjectName, Reason};
 use proto::directory::find_places_request::Kind;
-use proto::directory::{FindPlacesRequest, FindUsersRequest, FoundUser, HoldersReply, HoldersRequest};
+use proto::directory::{FindPlacesRequest, FindUsersReply, FindUsersRequest, FoundUser, HoldersReply, HoldersRequest};
 use proto::user_store::{
     ApplySettingsReply, ApplySettingsRequest, ExportSettingsRequest, KnownUser, KnownUsersRequest, RequestSyncRequest,
     SyncStatusRequest,
 };
 use serde::{Deserialize, Serialize};
 use service_kit::grpc::idempotent;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 
@@ -57,6 +57,8 @@ pub(super) struct DirectoryUsers {
     total: u32,
     /// There are more than 10000, which nobody lists: narrow it.
     more: bool,
+    /// Other domains that could not be read, a sentence each: there may be more users.
+    unread: Vec<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -110,6 +112,8 @@ pub(super) struct Places {
     more: bool,
     /// By which attributes they are called.
     name_attribute: String,
+    /// Other domains that could not be read, a sentence each.
+    unread: Vec<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -248,9 +252,9 @@ pub(super) async fn list(
     let limit = page_length(limit)?;
     let directory = name.clone();
     let request = FindUsersRequest { directory, search, filter, below, group, after, limit, names: Vec::new() };
-    let found = within(DIRECTORY_LIMIT, request, |request| app.deps.directories.find_users(request)).await?;
+    let mut found = within(DIRECTORY_LIMIT, request, |request| app.deps.directories.find_users(request)).await?;
     let mut known = known(&app, &name, &found.users).await?;
-    let items = found.users.into_iter().map(|user| DirectoryUser {
+    let items = std::mem::take(&mut found.users).into_iter().map(|user| DirectoryUser {
         known: known.remove(&user.object_id).map(of_store),
         id: user.object_id,
         username: user.username,
@@ -259,8 +263,9 @@ pub(super) async fn list(
         last_name: user.last_name,
         mail: user.mail,
     });
-    let next = Some(found.next).filter(|next| !next.is_empty());
-    Ok(Json(DirectoryUsers { items: items.collect(), next, total: found.total, more: found.more }))
+    let next = Some(std::mem::take(&mut found.next)).filter(|next| !next.is_empty());
+    let (items, FindUsersReply { total, more, unread, .. }) = (items.collect(), found);
+    Ok(Json(DirectoryUsers { items, next, total, more, unread }))
 }
 
 /// Containers or groups of a directory, by what they are called
@@ -285,7 +290,7 @@ pub(super) async fn places(
         distinguished_name: place.distinguished_name,
     };
     let items = found.places.into_iter().map(place).collect();
-    Ok(Json(Places { items, more: found.more, name_attribute: found.name_attribute }))
+    Ok(Json(Places { items, more: found.more, name_attribute: found.name_attribute, unread: found.unread }))
 }
 
 /// Import users of a directory into a sync item
@@ -300,7 +305,7 @@ pub(crate) async fn import(
 ) -> Result<Json<Selected>, Problem> {
     let directory = object_name("directory", &new.directory)?;
     let item = object_name("sync_item", &new.sync_item)?;
-    let found = found(&app, &new).await?;
+    let (found, unread) = found(&app, &new).await?;
     let known = known(&app, &new.directory, &found).await?;
     let mut settings = settings(&app).await?;
     let chosen: Vec<Chosen> = found.iter().filter_map(|user| chosen(user, &known)).collect();
@@ -330,7 +335,7 @@ pub(crate) async fn import(
         known: count(ImportVerdict::Known),
         listed: count(ImportVerdict::Listed),
         users: users.collect(),
-        warnings: applied.warnings,
+        warnings: unread.into_iter().chain(applied.warnings).collect(),
         weaker: applied.weaker,
     }))
 }
@@ -414,13 +419,14 @@ async fn answered(
     })
 }
 
-/// All of them, or why not.
-async fn found(app: &App, new: &NewSelection) -> Result<Vec<FoundUser>, Problem> {
+/// All of them, or why not. Beside them: why there may be more, in domains that could not be read.
+async fn found(app: &App, new: &NewSelection) -> Result<(Vec<FoundUser>, Vec<String>), Problem> {
     if new.names.is_empty() && [&new.search, &new.filter, &new.below, &new.group].into_iter().all(String::is_empty) {
         return Err(Problem::rule("names: is empty; whom? Name users, or a search, a filter, a container or a group"));
     }
     let mut all: Vec<FoundUser> = Vec::new();
-    let mut nobody = Vec::new();
+    // Each page is read anew: what one could not read, the next may.
+    let (mut nobody, mut unread) = (Vec::new(), BTreeSet::new());
     for names in new.names.chunks(PAGE as usize).map(<[String]>::to_vec).chain(new.names.is_empty().then(Vec::new)) {
         let mut request = FindUsersRequest {
             directory: new.directory.clone(),
@@ -441,6 +447,7 @@ async fn found(app: &App, new: &NewSelection) -> Result<Vec<FoundUser>, Problem>
                 ));
             }
             nobody.extend(page.no_users);
+            unread.extend(page.unread);
             all.extend(page.users.into_iter().filter(|user| user.object_id.parse::<ObjectId>().is_ok()));
             request.after = page.next;
             if request.after.is_empty() {
@@ -449,7 +456,7 @@ async fn found(app: &App, new: &NewSelection) -> Result<Vec<FoundUser>, Problem>
         }
     }
     match nobody.is_empty() {
-        true => Ok(all),
+        true => Ok((all, unread.into_iter().collect())),
         false => {
             let sentence = |none: &proto::directory::NoUser| {
                 format!("{}: {}", none.name, Reason::from_code(&none.reason).sentence())

@@ -72,6 +72,7 @@ pub(super) async fn page(app: &App, sent: &Sent, address: String, open: Open) ->
         looked,
         name_attribute: found.name_attribute,
         more: found.more,
+        unread: found.unread,
         places: found.places.into_iter().map(|it| (it.name, it.distinguished_name)).collect(),
     })
 }

@@ -12,6 +12,7 @@ use http::StatusCode;
 use proto::directory::find_places_request::Kind;
 use proto::directory::{FindPlacesReply, FindPlacesRequest, FindUsersReply, FindUsersRequest, Place};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// People on one page.
@@ -131,9 +132,14 @@ async fn found(app: &App, by: &Administrator, wanted: Wanted, failure: Option<St
         users_next: Some(users.next).filter(|next| !next.is_empty()).map(|next| address(&looked, &next)),
         users_total: users.total,
         users_more: users.more,
+        unread: each_once(places.unread, users.unread),
         items: items(settings, &looked.directory),
         looked,
     })
+}
+
+fn each_once(places: Vec<String>, users: Vec<String>) -> Vec<String> {
+    BTreeSet::from_iter(places.into_iter().chain(users)).into_iter().collect()
 }
 
 /// Those that can name users.

@@ -246,6 +246,8 @@ pub(super) struct Browse {
     /// Name and DN.
     pub places: Vec<(String, String)>,
     pub more: bool,
+    /// Other domains that could not be read, a sentence each (FD-02).
+    pub unread: Vec<String>,
 }
 
 /// Sync items are others now.
@@ -356,6 +358,8 @@ pub(super) struct Import {
     pub users_next: Option<String>,
     pub users_total: u32,
     pub users_more: bool,
+    /// Other domains that could not be read, a sentence each (FD-02).
+    pub unread: Vec<String>,
     /// Items of the kind users, of this directory.
     pub items: Vec<String>,
 }

@@ -19,6 +19,12 @@ pub fn object_id(number: u8) -> String {
     format!("entryUUID:00000000-0000-0000-0000-0000000000{number:02}")
 }
 
+/// Another domain is silent for whoever looks for this.
+fn unread(search: &str) -> Vec<String> {
+    let why = (search == "partial").then(|| "the domain child.corp.example could not be read".to_owned());
+    why.into_iter().collect()
+}
+
 pub struct FakeDirectory {
     store: Arc<FakeStore>,
     /// How often a password was checked: each is a bind.
@@ -130,6 +136,7 @@ impl Directories for FakeDirectory {
         };
         let (ann, new) = (user(1, "ann"), user(2, "new"));
         let mut reply = FindUsersReply { total: 2, more: request.filter == "(many=*)", ..FindUsersReply::default() };
+        reply.unread = unread(&request.search);
         match (request.names.as_slice(), request.after.as_str()) {
             ([], "") => (reply.users, reply.next) = (vec![ann], "ann".into()),
             ([], _) => reply.users = vec![new],
@@ -151,7 +158,8 @@ impl Directories for FakeDirectory {
         if let Some(code) = self.fail_next.lock().expect("a lock").take() {
             return Err(Status::new(code, "dc1 said no"));
         }
-        let name = match request.into_inner().kind() {
+        let request = request.into_inner();
+        let name = match request.kind() {
             find_places_request::Kind::Groups => "vpn",
             _ => "people",
         };
@@ -162,6 +170,7 @@ impl Directories for FakeDirectory {
             more: false,
             name_attribute: "ou, cn".into(),
             base: "o=corp,c=se".into(),
+            unread: unread(&request.search),
         }))
     }
 

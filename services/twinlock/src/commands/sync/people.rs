@@ -18,7 +18,8 @@ use domain::{ObjectId, ObjectName, Reason};
 use proto::directory::{FindUsersRequest, FoundUser, HoldersReply, HoldersRequest};
 use proto::user_store::{ApplySettingsRequest, KnownUser, KnownUsersRequest};
 use serde_json::{Value, json};
-use std::{collections::HashMap, path::PathBuf};
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 
 /// Of one question.
 const PAGE: u32 = 1_000;
@@ -189,7 +190,8 @@ async fn answer(
 /// All of them, or why not.
 async fn found(import: &Import, connection: &mut Connection) -> Result<Vec<FoundUser>, Failure> {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let (mut all, mut nobody) = (Vec::new(), Vec::new());
+    // Each page is read anew: what one could not read, the next may.
+    let (mut all, mut nobody, mut unread) = (Vec::new(), Vec::new(), BTreeSet::new());
     let searched = import.names.is_empty().then(Vec::new);
     for names in import.names.chunks(PAGE as usize).map(<[String]>::to_vec).chain(searched) {
         let mut request = FindUsersRequest {
@@ -208,12 +210,16 @@ async fn found(import: &Import, connection: &mut Connection) -> Result<Vec<Found
                 return Err(Failure::no("these are more than 10000 users; take a container or a filter as the source"));
             }
             nobody.extend(page.no_users);
+            unread.extend(page.unread);
             all.extend(page.users.into_iter().filter(|user| user.object_id.parse::<ObjectId>().is_ok()));
             request.after = page.next;
             if request.after.is_empty() {
                 break;
             }
         }
+    }
+    for why in &unread {
+        say(&printable(&format!("warning: not everybody was found: {why}")));
     }
     if nobody.is_empty() {
         return Ok(all);
