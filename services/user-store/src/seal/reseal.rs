@@ -296,7 +296,7 @@ mod tests {
         let rows = (0..50 * BATCH).map(|number| {
             let id = format!("mail-{number:05}");
             let sealed = seal.seal_field(places::mail(&id), b"content").expect("just read");
-            args![&id, &id, "locked", "", sealed, 0_i64, 0_i64, 86_400_000_i64, "waiting", ""]
+            args![id.clone(), id, "locked", "", sealed, 0_i64, 0_i64, 86_400_000_i64, "waiting", ""]
         });
         let rows: Vec<Vec<Arg>> = rows.collect();
         let head =
