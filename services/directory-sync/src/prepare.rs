@@ -170,7 +170,8 @@ impl Runner {
         let identity = own.identity().await.map_err(|error| chain(&error))?;
         self.learned.identity.clone_from(&identity);
         let own = self.reached(OF_OWN, &directory, identity, probes);
-        let (own, others) = try_join(own, self.others_of(&directory, probes, known).map(Ok)).await?;
+        let (own, others) =
+            try_join(Box::pin(own), Box::pin(self.others_of(&directory, probes, known).map(Ok))).await?;
         let all = others.others.iter().filter_map(|other| Some((other.name.as_str(), other.reached.as_ref().ok()?)));
         for (name, reached) in all.chain([(OF_OWN, &own)]).filter(|_| probes) {
             let (asked, whose, offers) = (reached.asked, Arc::clone(&reached.directory), reached.offers.clone());

@@ -58,7 +58,9 @@ async fn filters(feed: &str) -> Result<()> {
              filter = \"{filter}\"\nuser_group = \"{name}\"\n"
         )
     };
-    let document = upstream.section(Samba::ADMIN_DN, &format!("feed = \"{feed}\""))?
+    // S-40: three of so few people leave in three runs.
+    let document = "[sync]\napproval_over_percent = 0\n\n".to_owned()
+        + &upstream.section(Samba::ADMIN_DN, &format!("feed = \"{feed}\""))?
         + &item("direct", &format!("(memberOf=CN=vpn-users,OU=groups,{base})"))
         + &item("chain", &format!("(memberOf:1.2.840.113556.1.4.1941:=CN=staff,OU=groups,{base})"))
         // Passwords that do not expire.

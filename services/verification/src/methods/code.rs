@@ -52,6 +52,7 @@ impl Right {
 }
 
 /// What came of something that was typed after the password.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub enum Tried {
     /// Right: let in, or refused by the store, which alone knows whether it was used before.
     Right(Step),
