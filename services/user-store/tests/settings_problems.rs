@@ -241,7 +241,7 @@ rules! {
     a_certificate_name_has_no_star: Error tls_client("vpn", "dns:*.example.com") => "client.vpn.certificates: found \"dns:*.example.com\"";
     a_certificate_mark_says_what_it_is: Error tls_client("vpn", "vpn.example.com") => "client.vpn.certificates: found \"vpn.example.com\"";
     a_certificate_is_one_clients: Error tls_client("vpn", "dns:vpn.example.com") + "[[client]]\nname = \"vpn2\"\nprotocol = \"radius\"\nsources = [\"10.0.4.0/28\"]\ntarget = \"corp\"\ntransport = \"tls\"\ncertificates = [\"dns:VPN.example.com\"]\n" => "client.vpn2.certificates: dns:vpn.example.com is also a certificate of client vpn";
-    a_reply_sets_something: Error client("vpn", "reply = [{ when_group = \"staff\", set = {} }]") => "client.vpn.reply: rule 1: set is empty";
+    a_reply_sets_something: Error client("vpn", "reply = [{ when_group = \"cn=staff,dc=corp,dc=example\", set = {} }]") => "client.vpn.reply: rule 1: set is empty";
     a_reply_group_is_named: Error client("vpn", "reply = [{ when_group = \" \", set = { Class = \"x\" } }]") => "client.vpn.reply: rule 1: when_group is empty";
     a_reply_group_is_no_bare_name: Warning client("vpn", "reply = [{ when_group = \"VPN Admins\", set = { Class = \"x\" } }]") => "client.vpn.reply: rule 1: when_group = \"VPN Admins\" is the name of any group with this cn";
     a_reply_value_is_not_empty: Error client("vpn", "reply = [{ set = { Class = \"x\" } }, { set = { Class = [\"a\", \"\"] } }]") => "client.vpn.reply: rule 2: Class = \"\": allowed are 1 to 4096";

@@ -94,7 +94,7 @@ fn operators_can_read_what_differs() -> Result<()> {
     let page = std::fs::read_to_string(lab::repository().join("docs/operating/ldap-differences.md"))?;
     for (what, rule) in DIFFERENCES.0 {
         let rules = page.lines().filter_map(|line| line.trim_end_matches('|').rsplit_once('|')).map(|(_, rules)| rules);
-        let named = rules.flat_map(|rules| rules.split(',')).any(|named| named.trim() == rule);
+        let named = rules.flat_map(|rules| rules.split(',')).any(|named| named.trim() == *rule);
         ensure!(named, "{what}: {rule} is not in docs/operating/ldap-differences.md");
     }
     Ok(())
