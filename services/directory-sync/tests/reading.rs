@@ -403,14 +403,15 @@ async fn what_some_objects_are_and_whether_they_are_there_is_told_by_one_search_
     let attributes = log.lines().filter(|line| line.contains(" SRCH attr="));
     assert!(attributes.clone().any(|line| line.contains("objectClass")), "what the filters look at is asked for");
     assert!(!attributes.clone().any(|line| line.contains("userPassword")));
-    let told = synced.lab.store.told();
-    let how = |id: &String| told.left.get(&format!("entryUUID:{id}")).copied();
-    assert!(!services.is_empty() && services.iter().all(|id| how(id) == Some(How::Outside)), "{:?}", told.left);
-    assert_eq!(how(&gone), Some(How::Absent));
-    assert_eq!((told.left.len(), ann.len()), (services.len() + 1, 1), "{:?}", told.left);
-    assert!(staff.len() > 1 && staff.iter().all(|id| told.groups.contains_key(&format!("entryUUID:{id}"))));
-    assert!(units.iter().all(|id| told.containers.contains_key(&format!("entryUUID:{id}"))));
-    drop(told);
+    {
+        let told = synced.lab.store.told();
+        let how = |id: &String| told.left.get(&format!("entryUUID:{id}")).copied();
+        assert!(!services.is_empty() && services.iter().all(|id| how(id) == Some(How::Outside)), "{:?}", told.left);
+        assert_eq!(how(&gone), Some(How::Absent));
+        assert_eq!((told.left.len(), ann.len()), (services.len() + 1, 1), "{:?}", told.left);
+        assert!(staff.len() > 1 && staff.iter().all(|id| told.groups.contains_key(&format!("entryUUID:{id}"))));
+        assert!(units.iter().all(|id| told.containers.contains_key(&format!("entryUUID:{id}"))));
+    }
     synced.stop().await;
 }
 
