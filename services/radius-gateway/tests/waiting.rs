@@ -32,7 +32,7 @@ const WAITING: usize = 1_200;
 const AT_ONCE: usize = 50;
 /// An octet tells the requests of one socket apart.
 const OF_ONE_SOCKET: usize = 200;
-const OCTETS_MAX: usize = 2_700;
+const OCTETS_MAX: usize = 2_600;
 
 #[tokio::test]
 async fn a_login_that_waits_for_a_person_holds_little() {

@@ -34,11 +34,12 @@ struct InWork {
     /// Whoever joined hears the answer here, and whoever takes its place the end. There since the first of them: most wait alone.
     answered: Option<watch::Sender<Option<Arc<Given>>>>,
     first: Instant,
-    last: Instant,
+    // Since then, in milliseconds: tens of thousands wait at once (P-08).
+    last_ms: u32,
     /// The longest before a copy; zero: no copy came.
-    gap: Duration,
-    /// When its answer was there.
-    answered_at: Option<Instant>,
+    gap_ms: u32,
+    /// When its answer was there; zero: it is not.
+    answered_ms: u32,
 }
 
 impl InWork {
@@ -46,10 +47,18 @@ impl InWork {
     /// answer came before says nothing, nor does one that asks but once. New requests may be those of a person who tries again.
     fn given_up_after(&self) -> Option<Duration> {
         // Each gap may be twice the one before and a tenth more (RFC 5080 section 2.2.1), and packets may be late.
-        let overdue = self.last + self.gap * 5 / 2 + Duration::from_secs(1);
-        let has_given_up = self.gap > Duration::ZERO && self.answered_at.is_some_and(|at| at > overdue);
-        has_given_up.then(|| self.last + self.gap - self.first)
+        let [last, gap, answered] = [self.last_ms, self.gap_ms, self.answered_ms].map(u64::from);
+        let has_given_up = gap > 0 && answered > last + gap * 5 / 2 + 1_000;
+        has_given_up.then(|| Duration::from_millis(last + gap))
     }
+
+    fn since_first_ms(&self) -> u32 {
+        milliseconds(self.first.elapsed())
+    }
+}
+
+fn milliseconds(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// A request in work, and those that have joined it.
@@ -340,7 +349,7 @@ impl Table {
         let mut inner = self.lock();
         inner.exchanges.finish(work);
         let Some(in_work) = inner.running.get_mut(&work.serial()) else { return };
-        in_work.answered_at = Some(Instant::now());
+        in_work.answered_ms = in_work.since_first_ms();
         if let Some(answered) = &in_work.answered {
             answered.send_replace(Some(given));
         }
@@ -384,14 +393,14 @@ enum Room {
 impl Inner {
     fn enter(&mut self, id: ExchangeId, running: Running) {
         *self.in_work_of.entry(running.0.client.clone()).or_default() += 1;
-        let now = Instant::now();
-        let in_work = InWork { running, answered: None, first: now, last: now, gap: Duration::ZERO, answered_at: None };
+        let first = Instant::now();
+        let in_work = InWork { running, answered: None, first, last_ms: 0, gap_ms: 0, answered_ms: 0 };
         self.running.insert(id.serial(), in_work);
     }
 
     fn copied(&mut self, work: &ExchangeId, gap: Duration) {
         if let Some(in_work) = self.running.get_mut(&work.serial()) {
-            in_work.gap = in_work.gap.max(gap);
+            in_work.gap_ms = in_work.gap_ms.max(milliseconds(gap));
         }
     }
 
@@ -409,9 +418,10 @@ impl Inner {
     fn repeated(&mut self, work: &ExchangeId) -> Repeat {
         let Some(in_work) = self.running.get_mut(&work.serial()) else { return Repeat::default() };
         in_work.running.0.duplicates.fetch_add(1, Ordering::Relaxed);
-        let now = Instant::now();
-        let repeat = Repeat { gap: now - in_work.last, waited: now - in_work.first };
-        in_work.last = now;
+        let now_ms = in_work.since_first_ms();
+        let of = |ms: u32| Duration::from_millis(ms.into());
+        let repeat = Repeat { gap: of(now_ms - in_work.last_ms), waited: of(now_ms) };
+        in_work.last_ms = now_ms;
         repeat
     }
 }
