@@ -27,6 +27,8 @@ const CODES: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 32));
 /// Have checked the person themselves: the target of the first is a home server, that of the second leads back to us.
 const RD_GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 33));
 const RD_LOOP: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 34));
+/// What the second target sends back comes from here.
+const BACK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 37));
 
 /// Asks three times and gives up; asks until it has its answer.
 const IMPATIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 35));
@@ -49,6 +51,8 @@ struct World {
     codes: Balancer,
     rd_gateway: Balancer,
     rd_loop: Balancer,
+    /// Between the circle and us.
+    _back: Balancer,
     impatient: Balancer,
     patient: Balancer,
     /// Where we listen by IPv6.
@@ -78,18 +82,33 @@ async fn what_real_peers_do_at_a_home_server() -> Result<()> {
     let mut to_us = ProxyOptions { name: "site".into(), ..ProxyOptions::new(radsec, "") };
     to_us.next = vec![Next { address: radsec, secret: lab::freeradius::RADSEC_SECRET.into(), radsec: true }];
     let site = FreeRadius::proxy(dir.path(), &pki, &to_us)?;
-    let mut back = ProxyOptions { name: "circle".into(), ..ProxyOptions::new(four, RADIUS_SECRET) };
-    back.signs = ProxySigns::Always;
-    let circle = FreeRadius::proxy(dir.path(), &pki, &back)?;
+    let seen_as = async |address: IpAddr| Balancer::start(Some(address), &[four]).await;
+    let back = seen_as(BACK).await?;
+    let mut to_us = ProxyOptions { name: "circle".into(), ..ProxyOptions::new(back.address(), RADIUS_SECRET) };
+    to_us.signs = ProxySigns::Always;
+    let circle = FreeRadius::proxy(dir.path(), &pki, &to_us)?;
     let board = Switchboard::start(Outside::start(&machine).await?);
     machine.settings(&settings(&board, &home, &circle)).await?;
     board.set_habit(Habit::Confirms(Duration::ZERO));
-    let seen_as = async |address: IpAddr| Balancer::start(Some(address), &[four]).await;
     let (wifi, codes) = (seen_as(WIFI).await?, seen_as(CODES).await?);
     let (rd_gateway, rd_loop) = (seen_as(RD_GATEWAY).await?, seen_as(RD_LOOP).await?);
     let (impatient, patient) = (seen_as(IMPATIENT).await?, seen_as(PATIENT).await?);
-    let mut world =
-        World { machine, board, home, site, circle, wifi, codes, rd_gateway, rd_loop, impatient, patient, six, pki };
+    let mut world = World {
+        machine,
+        board,
+        home,
+        site,
+        circle,
+        wifi,
+        codes,
+        rd_gateway,
+        rd_loop,
+        _back: back,
+        impatient,
+        patient,
+        six,
+        pki,
+    };
     story!(&mut world;
         chap_opens_after_a_call_whether_or_not_the_challenge_stands_in_the_request,
         somebody_with_only_a_code_cannot_log_in_by_what_shows_no_question,
@@ -130,15 +149,15 @@ fn settings(board: &Switchboard, home: &FreeRadius, circle: &FreeRadius) -> Stri
         target("home-six", LOCAL_6, home),
         target("circle", LOCAL, circle),
         by_udp("wifi", WIFI, "home", ""),
-        by_udp("codes", CODES, "home", "methods = [\"code\"]"),
+        by_udp("codes", CODES, "home", "methods = [\"code\"]\nappended = \"optional\""),
         by_udp("six", LOCAL_6, "home-six", ""),
         client("site", "::1/128", "home", by_tls),
         by_udp("rd-gateway", RD_GATEWAY, "home", "without_credentials = \"pass\""),
         by_udp("rd-loop", RD_LOOP, "circle", "without_credentials = \"pass\""),
         by_udp("impatient", IMPATIENT, "home", ""),
         by_udp("patient", PATIENT, "home", ""),
-        // What comes back comes from here, and would be let in if nobody noticed.
-        by_udp("back", LOCAL, "home", "without_credentials = \"pass\""),
+        // What comes back would be let in if nobody noticed.
+        by_udp("back", BACK, "home", "without_credentials = \"pass\""),
     ]
     .concat()
 }
@@ -199,7 +218,7 @@ async fn a_device_and_a_home_server_may_be_reached_by_ipv6(world: &mut World) ->
         format!("User-Name = \"{uid}\"\nUser-Password = \"{password}\"\nMessage-Authenticator = 0x00\n")
     };
     let said = radclient(world.six, &pap(&password_of(uid))).await?;
-    ensure!(said.contains("Received Access-Accept") && said.contains(&format!("from {}", world.six.ip())), "{said}");
+    ensure!(said.contains("Received Access-Accept") && said.contains(&format!("from {}", world.six)), "{said}");
     ensure!(radclient(world.six, &pap("Nonsense")).await?.contains("Received Access-Reject"));
     ensure!(world.board.calls(uid)? == 1 && world.ended(uid)? == "bad_password", "{}", world.ended(uid)?);
     let asked = world.of(uid)?;

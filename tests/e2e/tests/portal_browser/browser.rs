@@ -12,7 +12,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
@@ -120,9 +120,16 @@ impl Browser {
              ? seen(true) : setTimeout(look, 50); look(); setTimeout(() => seen(false), {}); }})",
             PATIENCE.as_millis()
         );
-        let seen = self.value(&seen).await?;
-        ensure!(seen == true, "{selector} does not come: {}", self.text("body").await?);
-        Ok(())
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.value(&seen).await {
+                Ok(seen) if seen == true => return Ok(()),
+                Ok(_) => bail!("{selector} does not come: {}", self.text("body").await?),
+                // The page that was looked at made room for the next one.
+                Err(error) if error.to_string().contains("navigated or closed") && Instant::now() < end => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// What the browser told since, of this kind; it is forgotten then.
