@@ -296,11 +296,8 @@ async fn who(attempt: &mut Attempt, home: &Arc<Directory>, typed: &str, asked: I
         }
         Err(error) => return Err(without_bind(attempt, asked, error.reason()).await),
     };
-    attempt.subject.name_form = Some(entry.form);
     attempt.subject.service_account = Arc::ptr_eq(&directory, home) && is_listed(attempt, &entry).await;
-    attempt.subject.entry = Some(entry.subject.clone());
-    attempt.directory = Some(Arc::clone(&directory));
-    attempt.subject.username.clone_from(&entry.username);
+    attempt.note_entry(&directory, &entry);
     Ok(Meant { directory, entry, found_early })
 }
 
@@ -321,11 +318,8 @@ async fn whose(attempt: &mut Attempt, directory: &Arc<Directory>, asked: Instant
     }
     match found {
         Ok(entry) if entry.subject.id == *id => {
-            attempt.subject.name_form = Some(entry.form);
             attempt.subject.service_account = true;
-            attempt.subject.entry = Some(entry.subject.clone());
-            attempt.directory = Some(Arc::clone(directory));
-            attempt.subject.username.clone_from(&entry.username);
+            attempt.note_entry(directory, &entry);
             Ok((Meant { directory: Arc::clone(directory), entry, found_early: None }, password.clone()))
         }
         Err(error) if error.is_unavailable() => {
