@@ -171,6 +171,11 @@ impl Attempt {
         }
     }
 
+    /// That nobody can decide is told as a wrong password is (B5).
+    pub fn hides_unavailability(&self) -> bool {
+        self.client.settings.unavailable_code == 49
+    }
+
     /// All of it has to be over by then (FL-09).
     pub fn deadline(&self) -> Instant {
         self.started + Duration::from_secs(self.client.settings.wait_seconds.into())
