@@ -24,6 +24,7 @@
 
 use crate::directory::Directory;
 use crate::name::{Kind, NameError, TypedName, is_domain_of_base};
+use crate::password_stamp::{PASSWORD_CHANGED, password_stamp};
 use crate::query::QueryError;
 use crate::read::Incomplete;
 use crate::server::ServerName;
@@ -51,6 +52,8 @@ pub struct Entry {
     pub mail: Option<String>,
     /// What Windows calls it, beside its domain (FD-07, FR-08). Read in Active Directory, and where passwords are checked that way.
     pub account: Option<String>,
+    /// When the password was changed, as the directory writes it (V-52).
+    pub password_stamp: Option<String>,
     /// How the name was typed.
     pub form: NameForm,
 }
@@ -413,6 +416,7 @@ fn entry(directory: &Directory, found: &SearchResultEntry, form: NameForm) -> Re
         last_name: settings.last_name_attributes().find_map(|it| plain_text(found, it)),
         mail: settings.mail_attributes().find_map(|it| plain_text(found, it)),
         account: plain_text(found, ACCOUNT).filter(|_| has_accounts(settings)),
+        password_stamp: password_stamp(found),
         subject,
         dn,
         form,
@@ -430,7 +434,7 @@ pub(crate) fn id_of(settings: &settings::Directory, entry: &SearchResultEntry) -
 }
 
 /// The first value that a person could have typed: short, and without control characters (S-59).
-fn plain_text(entry: &SearchResultEntry, attribute: &str) -> Option<String> {
+pub(crate) fn plain_text(entry: &SearchResultEntry, attribute: &str) -> Option<String> {
     let plain = |text: &&str| (1..=512).contains(&text.len()) && !text.chars().any(char::is_control);
     let texts = entry.values(attribute).iter().filter_map(|value| std::str::from_utf8(value).ok());
     texts.into_iter().find(plain).map(str::to_owned)
@@ -445,6 +449,7 @@ fn has_accounts(settings: &settings::Directory) -> bool {
 
 fn attributes(settings: &settings::Directory) -> Vec<&str> {
     let mut attributes = vec![settings.id_attribute()];
+    attributes.extend(PASSWORD_CHANGED);
     attributes.extend(settings.first_name_attributes());
     attributes.extend(settings.last_name_attributes());
     attributes.extend(settings.mail_attributes());
@@ -712,6 +717,7 @@ mod tests {
                 last_name: None,
                 mail: None,
                 account: account.map(str::to_owned),
+                password_stamp: None,
                 form: NameForm::Bare,
             };
             entry.account_in_domain(&names)

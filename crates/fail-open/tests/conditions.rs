@@ -174,6 +174,7 @@ fn ann() -> Entry {
         last_name: None,
         mail: None,
         account: None,
+        password_stamp: None,
         form: NameForm::Bare,
     }
 }

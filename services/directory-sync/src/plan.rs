@@ -5,6 +5,7 @@
 //! and cut. Of several values the one that stands in the entry's own name is taken, else the first in order of octets: servers
 //! give them in any order, and a user must not change with it.
 
+use directory::PASSWORD_CHANGED;
 use domain::settings::{Directory, PhoneKind, Preset, each_once};
 use domain::{Language, ObjectId};
 use ldap_wire::dn::Value;
@@ -38,9 +39,6 @@ const ACCOUNT_EXPIRES: &str = "accountExpires";
 const LOCKED_TIME: &str = "pwdAccountLockedTime";
 /// eDirectory: until when, as GeneralizedTime (RFC 4517 section 3.3.13).
 const LOGIN_EXPIRATION: &str = "loginExpirationTime";
-/// When the password was changed, the first that has a value: AD; draft-behera-ldap-password-policy section 5.3.2; 389 DS; RFC 2307
-/// (in days).
-const PASSWORD_CHANGED: [&str; 4] = ["pwdLastSet", "pwdChangedTime", "pwdUpdateTime", "shadowLastChange"];
 /// MS-ADTS 2.2.16: ADS_UF_ACCOUNTDISABLE.
 const ACCOUNT_DISABLE: i64 = 0x2;
 /// draft-behera-ldap-password-policy section 5.3.3: locked until an administrator unlocks it. Other times are lock-outs by the

@@ -9,7 +9,7 @@ use crate::metrics::{Ended, InFlight};
 use crate::pace::{Pace, Way};
 use crate::settings::{Client, SettingsCopy};
 use crate::verify::{Allow, Subject, Verifier};
-use directory::{Attempted, Directory};
+use directory::{Attempted, Directory, Entry};
 use domain::{Method, NameForm, Reason, Secret, TransactionId};
 use fail_open::FailOpen;
 use ldap_wire::ResultCode;
@@ -84,6 +84,7 @@ impl Attempt {
                 client_ip: source,
                 person_ip: client.person_address(source),
                 password_digest: Vec::new(),
+                password_stamp: None,
                 entry: None,
                 username: String::new(),
                 name_form: None,
@@ -132,6 +133,15 @@ impl Attempt {
         self.way.domain = domain;
     }
 
+    /// Whoever is meant was found, there.
+    pub fn note_entry(&mut self, directory: &Arc<Directory>, entry: &Entry) {
+        self.subject.name_form = Some(entry.form);
+        self.subject.entry = Some(entry.subject.clone());
+        self.subject.username.clone_from(&entry.username);
+        self.subject.password_stamp.clone_from(&entry.password_stamp);
+        self.directory = Some(Arc::clone(directory));
+    }
+
     /// Whether this very password was refused to this person a moment ago, from the same address (FB-02).
     pub fn was_refused(&self, password: &Secret) -> bool {
         self.attempted(password, |attempted| self.shared.wrong.was_refused(attempted, Instant::now())).unwrap_or(false)
@@ -159,6 +169,11 @@ impl Attempt {
             Some(_) => self.shared.metrics.upstream_answered(directory.name().as_str(), length),
             None => self.shared.metrics.upstream_failed(directory.name().as_str(), "bind_lost"),
         }
+    }
+
+    /// That nobody can decide is told as a wrong password is (B5).
+    pub fn hides_unavailability(&self) -> bool {
+        self.client.settings.unavailable_code == 49
     }
 
     /// All of it has to be over by then (FL-09).

@@ -95,7 +95,22 @@ pub async fn second_lock(lock: SecondLock) -> (Attempt, Result<Allow, Refusal>) 
 }
 
 async fn decide(attempt: &mut Attempt, asks: Asks) -> Result<Allow, Refusal> {
-    let Asks { code, wanted, spent, admission, asked, accepted } = asks;
+    let (asked, accepted) = (asks.asked, asks.accepted);
+    let decided = decision(attempt, asks).await;
+    let (pace, now) = (attempt.pace(), Instant::now());
+    let due = match &decided {
+        Err(Refusal::No(_)) => pace.after_yes(asked, accepted, now, random()),
+        Err(Refusal::Unavailable(_)) if attempt.hides_unavailability() => {
+            pace.undecided(asked, accepted, now, random())
+        }
+        _ => return decided,
+    };
+    tokio::time::sleep_until(in_time(attempt, due)).await;
+    decided
+}
+
+async fn decision(attempt: &mut Attempt, asks: Asks) -> Result<Allow, Refusal> {
+    let Asks { code, wanted, spent, admission, accepted, .. } = asks;
     attempt.verification_is_asked(wanted.or(code.is_some().then_some(Method::Code)));
     let verifier = attempt.verifier();
     let deadline = attempt.deadline();
@@ -126,8 +141,6 @@ async fn decide(attempt: &mut Attempt, asks: Asks) -> Result<Allow, Refusal> {
                     "the person has no method left that an LDAP bind can carry; let the client take codes after the password"
                 );
             }
-            let due = attempt.pace().after_yes(asked, accepted, Instant::now(), random());
-            tokio::time::sleep_until(in_time(attempt, due)).await;
             Err(Refusal::No(reason))
         }
         // Only asked for with the password pending; verify refuses it here.
@@ -189,7 +202,22 @@ struct Opened {
     asks: Asks,
 }
 
+/// Who it is, and whether the directory says yes. Where "nobody can say" is told as a No, it takes the time of one (L-40, L-41).
 async fn check_password(
+    attempt: &mut Attempt,
+    bind: &PendingBind,
+    reuse: Option<BindableUpstream>,
+) -> Result<Opened, Refusal> {
+    let begun = Instant::now();
+    let opened = open_first_lock(attempt, bind, reuse).await;
+    if matches!(opened, Err(Refusal::Unavailable(_))) && attempt.hides_unavailability() {
+        let due = attempt.pace().without_bind(begun, random());
+        tokio::time::sleep_until(in_time(attempt, due)).await;
+    }
+    opened
+}
+
+async fn open_first_lock(
     attempt: &mut Attempt,
     bind: &PendingBind,
     reuse: Option<BindableUpstream>,
@@ -296,11 +324,8 @@ async fn who(attempt: &mut Attempt, home: &Arc<Directory>, typed: &str, asked: I
         }
         Err(error) => return Err(without_bind(attempt, asked, error.reason()).await),
     };
-    attempt.subject.name_form = Some(entry.form);
     attempt.subject.service_account = Arc::ptr_eq(&directory, home) && is_listed(attempt, &entry).await;
-    attempt.subject.entry = Some(entry.subject.clone());
-    attempt.directory = Some(Arc::clone(&directory));
-    attempt.subject.username.clone_from(&entry.username);
+    attempt.note_entry(&directory, &entry);
     Ok(Meant { directory, entry, found_early })
 }
 
@@ -321,11 +346,8 @@ async fn whose(attempt: &mut Attempt, directory: &Arc<Directory>, asked: Instant
     }
     match found {
         Ok(entry) if entry.subject.id == *id => {
-            attempt.subject.name_form = Some(entry.form);
             attempt.subject.service_account = true;
-            attempt.subject.entry = Some(entry.subject.clone());
-            attempt.directory = Some(Arc::clone(directory));
-            attempt.subject.username.clone_from(&entry.username);
+            attempt.note_entry(directory, &entry);
             Ok((Meant { directory: Arc::clone(directory), entry, found_early: None }, password.clone()))
         }
         Err(error) if error.is_unavailable() => {

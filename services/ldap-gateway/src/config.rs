@@ -64,6 +64,9 @@ pub struct LdapSection {
     pub connections_per_source_max: usize,
     /// Binds of one address (IPv6: of one /64) a second, and as many again at once; more are answered with 51 (B5).
     pub binds_per_second_max: u64,
+    /// How long a refused bind takes at least, so that the time of none tells who exists or whose password was right, not even of the
+    /// first after the start (L-40, L-41).
+    pub refusal_ms_min: u32,
     /// New connections a second, of all ports together; more wait in the kernel's queue (L-05).
     pub accepts_per_second_max: u32,
     /// How long a message may take to arrive once its first octet is here (L-04).
@@ -94,6 +97,7 @@ impl Default for LdapSection {
             connections_per_client_max: 2_000,
             connections_per_source_max: 200,
             binds_per_second_max: 20_000,
+            refusal_ms_min: 500,
             accepts_per_second_max: 5_000,
             read_timeout_seconds: 10,
             handshake_timeout_seconds: 10,
@@ -146,6 +150,7 @@ impl LdapSection {
             ("connections_per_client_max", self.connections_per_client_max as u64),
             ("connections_per_source_max", self.connections_per_source_max as u64),
             ("binds_per_second_max", self.binds_per_second_max),
+            ("refusal_ms_min", self.refusal_ms_min.into()),
             ("accepts_per_second_max", self.accepts_per_second_max.into()),
             ("read_timeout_seconds", self.read_timeout_seconds),
             ("handshake_timeout_seconds", self.handshake_timeout_seconds),

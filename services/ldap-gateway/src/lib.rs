@@ -212,7 +212,7 @@ impl Gateway {
             refusals: Refusals::new(),
             started: Instant::now(),
             binds: Mutex::new(Budget::new(section.binds_per_second_max)),
-            paces: Paces::default(),
+            paces: Paces::new(Duration::from_millis(section.refusal_ms_min.into())),
             wrong: WrongPasswords::new(key),
             lockout_guard: LockoutGuard::new(deps.password_tries, process.shutdown().clone()),
             reports: Arc::new(Semaphore::new(REPORTS_MAX)),

@@ -12,8 +12,10 @@
 //! timer, so that they cannot be told apart by its coarseness either.
 //!
 //! What is older than five minutes counts only while nothing newer is known: a time of an hour ago is a worse guess than one of now, and a
-//! better one than none. Before the first decision of a client nothing is known of what one takes, and a wrong password is told sooner than
-//! a No that follows a right one.
+//! better one than none. Before the first decision of a client nothing is known of what one takes. That no refusal is told before a time
+//! of the configuration has passed makes them level then, too, as long as all of it takes no longer.
+//!
+//! Where "nobody can decide" is told as a No, it takes the time of one as well.
 
 use domain::NameForm;
 use std::collections::HashMap;
@@ -24,7 +26,10 @@ use tokio::time::Instant;
 /// One pace for each client and each way that a bind can go: what one client sees of its directory says nothing about another's, nor
 /// what a DN costs to find about a name, nor the own domain's servers about another domain's.
 #[derive(Default)]
-pub struct Paces(Mutex<HashMap<String, OfClient>>);
+pub struct Paces {
+    of_clients: Mutex<HashMap<String, OfClient>>,
+    least: Duration,
+}
 
 #[derive(Default)]
 struct OfClient {
@@ -47,11 +52,16 @@ pub struct Way {
 }
 
 impl Paces {
+    /// No refusal goes out sooner than `least` after the name was typed.
+    pub fn new(least: Duration) -> Self {
+        Self { least, ..Self::default() }
+    }
+
     pub fn of(&self, client: &str, way: Way) -> Arc<Pace> {
-        let mut paces = self.0.lock().expect("nobody panics while looking for a pace");
+        let mut paces = self.of_clients.lock().expect("nobody panics while looking for a pace");
         let of_client = paces.entry(client.to_owned()).or_default();
         let decisions = &of_client.decisions;
-        let pace = || Arc::new(Pace { binds: Mutex::default(), decisions: Arc::clone(decisions) });
+        let pace = || Arc::new(Pace { binds: Mutex::default(), decisions: Arc::clone(decisions), least: self.least });
         Arc::clone(of_client.ways.entry(way).or_insert_with(pace))
     }
 }
@@ -61,6 +71,7 @@ impl Paces {
 pub struct Pace {
     binds: Mutex<Recent>,
     decisions: Arc<Mutex<Recent>>,
+    least: Duration,
 }
 
 /// By their answer: a directory may take its time over a no, and service accounts bind all day.
@@ -115,13 +126,18 @@ impl Pace {
     /// When the refusal of a wrong password goes out that the directory has told now, of an attempt that began at `asked`.
     pub fn after_no(&self, asked: Instant, now: Instant, random: u64) -> Instant {
         let yes = locked(&self.binds).yes.one(random >> 24, now).unwrap_or_default();
-        now.max(asked + yes) + self.decision(random, now) + jitter(random)
+        (now.max(asked + yes) + self.decision(random, now)).max(asked + self.least) + jitter(random)
     }
 
     /// When a No goes out that verification has said now, after the directory had said yes at `accepted`.
     pub fn after_yes(&self, asked: Instant, accepted: Instant, now: Instant, random: u64) -> Instant {
         let no = locked(&self.binds).one_no(random >> 24, now).unwrap_or_default();
-        now + (asked + no).saturating_duration_since(accepted) + jitter(random)
+        (now + (asked + no).saturating_duration_since(accepted)).max(asked + self.least) + jitter(random)
+    }
+
+    /// The same of a decision that could not be had, and that is told as a No. What fails, fails sooner than somebody decides.
+    pub fn undecided(&self, asked: Instant, accepted: Instant, now: Instant, random: u64) -> Instant {
+        self.after_yes(asked, accepted, now.max(accepted + self.decision(random, now)), random)
     }
 
     /// When a refusal without a bind goes out, of an attempt that began at `asked`. How often its name was looked up in between, as a
@@ -131,7 +147,7 @@ impl Pace {
             let binds = locked(&self.binds);
             binds.one_no(random >> 24, asked).max(binds.yes.one(random >> 36, asked)).unwrap_or(UNKNOWN)
         };
-        asked + bind + self.decision(random, asked) + jitter(random)
+        asked + (bind + self.decision(random, asked)).max(self.least) + jitter(random)
     }
 
     fn decision(&self, random: u64, now: Instant) -> Duration {
@@ -238,6 +254,45 @@ mod tests {
                 assert_eq!(pace.after_yes(start, accepted, denied, random), expected);
                 assert_eq!(pace.without_bind(start, random), expected);
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn no_refusal_goes_out_before_its_time_whatever_is_known() {
+        // L-40, L-41: from the first bind on, as long as all of it takes no longer
+        let start = Instant::now();
+        let way = || Way { form: Some(NameForm::Bare), ..Way::default() };
+        let paces = Paces::new(millis(100));
+        let pace = paces.of("vpn", way());
+        for random in [0, u64::MAX, 0x0123_4567_89ab_cdef] {
+            let expected = start + millis(100) + jitter(random);
+            assert_eq!(pace.without_bind(start, random), expected);
+            assert_eq!(pace.after_no(start, start + millis(7), random), expected);
+            assert_eq!(pace.after_yes(start, start + millis(9), start + millis(95), random), expected);
+            assert_eq!(pace.undecided(start, start + millis(9), start + millis(10), random), expected);
+        }
+        many(&pace, millis(150), Said::No);
+        for waits in [
+            pace.without_bind(start, 0),
+            pace.after_no(start, start + millis(150), 0),
+            pace.after_yes(start, start + millis(9), start + millis(9), 0),
+            pace.undecided(start, start + millis(9), start + millis(9), 0),
+        ] {
+            assert_eq!(waits - start, millis(150), "what takes longer takes its time");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_decided_takes_as_long_as_a_decision() {
+        // L-40, FL-21: it fails at once, or after the time of one
+        let pace = Pace::default();
+        let start = Instant::now();
+        many(&pace, millis(50), Said::No);
+        many(&pace, millis(20), Said::Yes);
+        (0..FEW).for_each(|_| pace.learn_decision(millis(7), start, Said::No));
+        let accepted = start + millis(20);
+        for (failed, told) in [(20, 57), (26, 57), (27, 57), (40, 70)] {
+            assert_eq!(pace.undecided(start, accepted, start + millis(failed), 0), start + millis(told), "{failed}");
         }
     }
 

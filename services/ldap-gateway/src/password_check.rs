@@ -96,6 +96,7 @@ pub(crate) fn person(entry: &Entry) -> Person {
         username: entry.username.clone(),
         distinguished_name: entry.dn.clone(),
         name_form: entry.form.code().to_owned(),
+        password_stamp: entry.password_stamp.clone().unwrap_or_default(),
     }
 }
 

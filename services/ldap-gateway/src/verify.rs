@@ -46,6 +46,8 @@ pub struct Subject {
     pub person_ip: Option<IpAddr>,
     /// Stands for the password that was right (V-32); empty where nobody wants it.
     pub password_digest: Vec<u8>,
+    /// When the directory says that the password was changed (V-52).
+    pub password_stamp: Option<String>,
     /// Absent where the name could not be resolved.
     pub entry: Option<DirectoryRef>,
     /// The directory's canonical name; what was typed where there is none.
@@ -339,6 +341,7 @@ impl Subject {
             person_ip: self.person_ip(),
             password_digest: self.password_digest.clone(),
             proven_absent: false,
+            password_stamp: self.password_stamp.clone().unwrap_or_default(),
         }
     }
 }
@@ -466,6 +469,7 @@ mod tests {
             client_ip: [127, 0, 0, 1].into(),
             person_ip: None,
             password_digest: Vec::new(),
+            password_stamp: None,
             entry: None,
             username: "ann".into(),
             name_form: None,

@@ -378,6 +378,7 @@ impl Attempt {
             person_ip: text(place),
             password_digest: Vec::new(),
             proven_absent: false,
+            password_stamp: person.map(|person| person.password_stamp.clone()).unwrap_or_default(),
         }
     }
 }

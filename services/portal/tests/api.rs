@@ -1129,7 +1129,7 @@ async fn an_application_signs_somebody_in_with_password_and_code() {
     let seen = world.verification.begun.lock().expect("a lock").remove(0);
     assert_eq!((seen.client.as_str(), seen.protocol.as_str(), seen.username.as_str()), ("wiki", "api", "ann"));
     assert_eq!((seen.person_ip.as_str(), seen.wanted_method.as_str(), seen.vouched), ("203.0.113.9", "code", false));
-    assert_eq!(world.directory.checks(), 1);
+    assert_eq!((world.directory.checks(), seen.password_stamp.as_str()), (1, support::STAMP), "V-52");
 
     let answer = async |id: &Value, code: &str| {
         let path = format!("/authentications/{}/answer", id.as_str().expect("an id"));
@@ -1163,7 +1163,7 @@ async fn an_approval_is_waited_for_and_the_word_of_the_application_stands_for_th
         api.call(Method::POST, "/authentications", Some(json!({"application": "wiki", "user": "ann"}))).await.json();
     assert_eq!((&asked["question"]["kind"], &asked["question"]["number"]), (&json!("approval"), &json!("42")));
     let seen = world.verification.begun.lock().expect("a lock").remove(0);
-    assert!(seen.vouched && seen.person_ip.is_empty(), "{seen:?}");
+    assert!(seen.vouched && seen.person_ip.is_empty() && seen.password_stamp == support::STAMP, "{seen:?}");
     assert_eq!(world.directory.checks(), 0, "nobody is bound as");
 
     let path = format!("/authentications/{}", asked["id"].as_str().expect("an id"));

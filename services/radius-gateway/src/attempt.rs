@@ -59,6 +59,8 @@ pub(crate) struct Person {
     pub(crate) subject: DirectoryRef,
     pub(crate) username: String,
     pub(crate) name_form: NameForm,
+    /// When the directory says that the password was changed (V-52).
+    pub(crate) password_stamp: Option<Box<str>>,
 }
 
 /// The first lock: name and password.

@@ -121,7 +121,8 @@ impl Target {
             Ok((directory, entry)) => {
                 self.directory = directory;
                 let (subject, username) = (entry.subject.clone(), entry.username.clone());
-                attempt.person = Some(Person { subject, username, name_form: entry.form });
+                let password_stamp = entry.password_stamp.as_deref().map(Into::into);
+                attempt.person = Some(Person { subject, username, name_form: entry.form, password_stamp });
                 Ok(entry)
             }
             Err(why) => {

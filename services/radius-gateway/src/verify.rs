@@ -692,6 +692,12 @@ fn wire(attempt: &Attempt) -> proto::verification::Attempt {
         person_ip: attempt.person_ip.map(|address| address.to_string()).unwrap_or_default(),
         password_digest: attempt.password_digest.clone(),
         proven_absent: attempt.absent.is_some(),
+        password_stamp: attempt
+            .person
+            .as_ref()
+            .and_then(|it| it.password_stamp.as_deref())
+            .unwrap_or_default()
+            .to_owned(),
     }
 }
 

@@ -23,6 +23,9 @@ pub struct Attempt {
     /// together with the ring "remembered", and is not kept in a conversation.
     #[serde(skip)]
     pub password_digest: Vec<u8>,
+    /// When the directory says that the password was changed; empty = it does not say (V-52). Of the request, as the digest is.
+    #[serde(skip)]
+    pub password_stamp: String,
 }
 
 impl Attempt {
@@ -87,6 +90,7 @@ impl TryFrom<Option<wire::Attempt>> for Attempt {
             person_ip: attempt.person_ip.parse().ok(),
             dialogue: attempt.dialogue,
             password_digest: attempt.password_digest.clone(),
+            password_stamp: attempt.password_stamp.clone(),
             can_challenge: attempt.can_challenge,
             as_service_account: attempt.service_account,
             origin: attempt.try_into()?,

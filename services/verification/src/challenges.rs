@@ -422,6 +422,7 @@ mod tests {
             dialogue: false,
             as_service_account: false,
             password_digest: vec![1, 2, 3],
+            password_stamp: "1".into(),
         };
         Record {
             attempt,

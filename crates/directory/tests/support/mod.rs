@@ -238,6 +238,7 @@ pub fn entry(uid: &str) -> directory::Entry {
         last_name: None,
         mail: None,
         account: None,
+        password_stamp: None,
         form: domain::NameForm::Bare,
     }
 }

@@ -16,6 +16,7 @@ mod logins;
 mod makes;
 mod other_domains;
 mod password_check;
+mod password_stamp;
 mod pressure;
 mod recorder;
 mod root_entry;

@@ -11,15 +11,15 @@ pub struct Make {
     pub directory: settings::Directory,
     pub pki: Pki,
     dn_of: fn(&str) -> String,
-    _server: Server,
+    server: Server,
     _dir: tempfile::TempDir,
 }
 
 /// Kept alive.
 enum Server {
-    Slapd { _slapd: Slapd },
-    Samba { _samba: Samba },
-    Ds389 { _ds389: Ds389 },
+    Slapd { slapd: Slapd },
+    Samba { samba: Samba },
+    Ds389 { ds389: Ds389 },
 }
 
 impl Make {
@@ -27,18 +27,18 @@ impl Make {
         let (dir, pki) = folder()?;
         let options = SlapdOptions { database_lines: database_lines.to_owned(), ..Default::default() };
         let slapd = Slapd::start(dir.path(), &pki, &options)?;
-        Ok(Self::of(directory_of(&slapd), pki, engineer, Server::Slapd { _slapd: slapd }, dir))
+        Ok(Self::of(directory_of(&slapd), pki, engineer, Server::Slapd { slapd }, dir))
     }
 
     pub fn ds389() -> Result<Self> {
         let (dir, pki) = folder()?;
-        let server = Ds389::start(dir.path(), &pki)?;
+        let ds389 = Ds389::start(dir.path(), &pki)?;
         let directory = settings::Directory {
             preset: Preset::Ds389,
-            ca: Some(read(server.ca_file())?),
-            ..directory_at(&server.ldap_url(), COMPANY_BASE, BindKind::Tls)
+            ca: Some(read(ds389.ca_file())?),
+            ..directory_at(&ds389.ldap_url(), COMPANY_BASE, BindKind::Tls)
         };
-        Ok(Self::of(directory, pki, engineer, Server::Ds389 { _ds389: server }, dir))
+        Ok(Self::of(directory, pki, engineer, Server::Ds389 { ds389 }, dir))
     }
 
     /// Without a lockout.
@@ -53,7 +53,7 @@ impl Make {
         (directory.preset, directory.netbios_domain) = (Preset::ActiveDirectory, Samba::DOMAIN.into());
         directory.query_bind.name = Samba::QUERY_DN.into();
         directory.ca = Some(read(samba.ca_file())?);
-        Ok(Self::of(directory, pki, Samba::dn_of, Server::Samba { _samba: samba }, dir))
+        Ok(Self::of(directory, pki, Samba::dn_of, Server::Samba { samba }, dir))
     }
 
     /// What is asked here is not how often a password may be wrong.
@@ -65,7 +65,7 @@ impl Make {
         dir: tempfile::TempDir,
     ) -> Self {
         let directory = settings::Directory { lockout_guard: None, ..directory };
-        Self { directory, pki, dn_of, _server: server, _dir: dir }
+        Self { directory, pki, dn_of, server, _dir: dir }
     }
 
     /// Ann Archer is everywhere; who is an engineer of the company, and who is not, depends.
@@ -73,9 +73,22 @@ impl Make {
         (self.dn_of)(uid)
     }
 
+    /// At the directory itself.
+    pub fn change_password(&self, uid: &str, new: &str) -> Result<()> {
+        let change = || {
+            let dn = self.dn_of(uid);
+            format!("dn: {dn}\nchangetype: modify\nreplace: userPassword\nuserPassword: {new}\n")
+        };
+        match &self.server {
+            Server::Slapd { slapd } => slapd.modify(&change()),
+            Server::Ds389 { ds389 } => ds389.modify(&change()),
+            Server::Samba { samba } => samba.set_password(uid, new),
+        }
+    }
+
     /// Somebody else, in the same place of the tree.
     pub fn neighbour(&self) -> &'static str {
-        match self._server {
+        match self.server {
             Server::Slapd { .. } | Server::Ds389 { .. } => "emma.irwin",
             Server::Samba { .. } => "ben.baker",
         }

@@ -706,6 +706,8 @@ impl Running {
             certificate_file: Some(service_kit::config::InputFile::new(&certificate.certificate)?),
             key_file: Some(service_kit::secret::SecretFile::new(&certificate.key.to_string_lossy())?),
             client_ca_file: Some(service_kit::config::InputFile::new(pki.ca_file())?),
+            // Time is looked at as it is, and there are thousands of refusals.
+            refusal_ms_min: 1,
             ..Default::default()
         };
         (wanted.section)(&mut section);

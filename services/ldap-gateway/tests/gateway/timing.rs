@@ -214,6 +214,58 @@ fn no_clock_tells_a_right_password_from_a_wrong_one_where_no_phone_rings() -> Re
 }
 
 #[test]
+fn no_clock_tells_who_exists_or_whose_password_was_right_where_unavailable_is_told_as_a_no() -> Result<()> {
+    // L-40, L-41, FL-21: nobody decides about a right password, then nobody says which codes there are; both fail at once
+    let runtime = capture::quiet_runtime()?;
+    runtime.block_on(async {
+        let millis = Duration::from_millis;
+        let takes = Takes { by_name: millis(1), accepting: millis(1), refusing: millis(4), ..Takes::default() };
+        let recorder = Recorder::start(PEOPLE, takes).await?;
+        let lab = recorder.behind_gateway(Client { unavailable_code: 49, ..client("hiding") }).await?;
+        let verification = &lab.gateway.verification;
+        verification.takes(millis(5));
+        let mut wire = connect(&lab.front(), [127, 0, 0, 1]).await?;
+        for _ in 0..40 {
+            anyhow::ensure!(wire.bind("ann", &format!("{PASSWORD},999999")).await? == 49);
+        }
+        verification.takes(Duration::ZERO);
+        let unknown = Pair::of("nobody says which codes there are", ["ann", "nobody"].map(str::to_owned));
+        for (pair, misbehaviour) in
+            [(Pair::right("nobody decides", "ann", PASSWORD), Misbehaviour::Empty), (unknown, Misbehaviour::Garbage)]
+        {
+            verification.misbehave(misbehaviour);
+            let told = told_apart(&lab.front(), vec![Pair { code: ",999999", ..pair }], SOME).await?;
+            assert!(told.is_empty(), "{told:?}");
+        }
+        Ok(())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_refusals_after_the_start_take_the_time_that_the_configuration_says() -> Result<()> {
+    // L-40, L-41: nothing is known yet of how long anything takes
+    let least = Duration::from_millis(300);
+    let recorder = Recorder::start(PEOPLE, Takes::default()).await?;
+    let right = format!("{PASSWORD},999999");
+    for (name, password, misbehaviour) in [
+        ("nobody", "wrong,999999", Misbehaviour::None),
+        ("ann", "wrong,999999", Misbehaviour::None),
+        ("ann", right.as_str(), Misbehaviour::None),
+        ("ann", right.as_str(), Misbehaviour::Empty),
+        ("ann", right.as_str(), Misbehaviour::Garbage),
+    ] {
+        let cold = Client { unavailable_code: 49, ..client("cold") };
+        let lab = recorder.behind(cold, |section| section.refusal_ms_min = 300).await?;
+        lab.gateway.verification.misbehave(misbehaviour.clone());
+        let mut wire = connect(&lab.front(), [127, 0, 0, 1]).await?;
+        let start = Instant::now();
+        assert_eq!(wire.bind(name, password).await?, 49);
+        assert!(start.elapsed() >= least, "{name} {password} {misbehaviour:?}: {:?}", start.elapsed());
+    }
+    Ok(())
+}
+
+#[test]
 fn no_clock_tells_who_exists_by_a_code_that_is_asked_about_before_the_bind() -> Result<()> {
     // L-41, L-52 (b): verification takes its time over it, and hears of it where what was typed looks like one
     let runtime = capture::quiet_runtime()?;

@@ -25,6 +25,9 @@ fn unread(search: &str) -> Vec<String> {
     why.into_iter().collect()
 }
 
+/// When everybody changed their password.
+pub const STAMP: &str = "20261120120000Z";
+
 pub struct FakeDirectory {
     store: Arc<FakeStore>,
     /// How often a password was checked: each is a bind.
@@ -73,6 +76,7 @@ impl PasswordCheck for FakeDirectory {
             username: request.name.clone(),
             distinguished_name: format!("uid={},ou=people,dc=example", request.name),
             name_form: "bare".into(),
+            password_stamp: STAMP.into(),
         });
         let password = Secret::from(request.password.unwrap_or_default());
         if password.expose() != PASSWORD.as_bytes() {
@@ -90,6 +94,7 @@ impl PasswordCheck for FakeDirectory {
         let person = self.store.user(&request.name).map(|user| Person {
             subject: Some(user.subject()),
             username: request.name.clone(),
+            password_stamp: STAMP.into(),
             ..Person::default()
         });
         let reason = if person.is_some() { String::new() } else { "unknown_user".into() };

@@ -8,7 +8,7 @@ mod store;
 mod verification;
 
 pub use browser::{Browser, Page};
-pub use directory::FakeDirectory;
+pub use directory::{FakeDirectory, STAMP};
 pub use store::{FakeStore, api_key};
 pub use verification::{FakeVerification, RIGHT_CODE, SEED, SeenAttempt};
 

@@ -34,6 +34,7 @@ pub struct SeenAttempt {
     pub wanted_method: String,
     /// Nobody but the client has seen the password.
     pub vouched: bool,
+    pub password_stamp: String,
 }
 
 pub struct FakeVerification {
@@ -167,6 +168,7 @@ impl Verification for FakeVerification {
             person_ip: attempt.person_ip,
             wanted_method: request.wanted_method,
             vouched: request.vouched,
+            password_stamp: attempt.password_stamp,
         });
         let transaction = attempt.transaction_id;
         if let Some(told) = self.told() {

@@ -203,3 +203,25 @@ async fn verification_is_told_where_the_person_comes_from_and_what_stands_for_th
     let told = world.verification.attempts().pop().expect("it was asked").0;
     assert_eq!((told.person_ip.as_str(), told.password_digest.len()), (VPN, 0));
 }
+
+#[tokio::test]
+async fn verification_is_told_when_the_directory_says_that_the_password_was_changed() {
+    // V-52: with what is asked for of the person anyway, whatever the client remembers by
+    for (client, typed) in [(WORDS, format!("{ANN},push")), (VPN, ANN.to_owned())] {
+        let world = World::new().await;
+        let gateway = world.gateway().await;
+        let mut nas = Nas::new(client, gateway.address, SECRET).await;
+        let mut stamp = async || {
+            let question = nas.question("ann", &typed);
+            nas.ask(&question).await;
+            world.verification.attempts().pop().expect("it was asked").0.password_stamp
+        };
+        assert_eq!(stamp().await, "", "the directory does not say");
+        let searches = world.directory.searches();
+        for changed in ["20261120120000Z", "20261120120001Z"] {
+            world.directory.passwords_changed(changed);
+            assert_eq!(stamp().await, changed);
+        }
+        assert_eq!(world.directory.searches(), 3 * searches, "no question more");
+    }
+}

@@ -91,6 +91,7 @@ struct State {
     mood: Mutex<Mood>,
     bind_delay: Mutex<Duration>,
     searches: AtomicUsize,
+    password_stamp: Mutex<Option<String>>,
 }
 
 impl FakeDirectory {
@@ -110,6 +111,11 @@ impl FakeDirectory {
             }
         });
         Self { url, state, tasks: Mutex::new(tasks) }
+    }
+
+    /// Says from now on that everybody's password was changed then.
+    pub fn passwords_changed(&self, stamp: &str) {
+        *self.state.password_stamp.lock().expect("no panic") = Some(stamp.to_owned());
     }
 
     /// How many binds of people it has seen, with whatever password.
@@ -186,7 +192,9 @@ async fn answer(message: &Message, state: &State) -> Vec<Bytes> {
             };
             let found =
                 PEOPLE.iter().filter(|person| !matches!(mood, Mood::SearchFails(_)) && is_meant(person, &request));
-            let mut answer: Vec<Bytes> = found.map(|person| entry(person).encode(message.id(), &[])).collect();
+            let stamp = state.password_stamp.lock().expect("no panic").clone().filter(|_| asks(&request, STAMP));
+            let mut answer: Vec<Bytes> =
+                found.map(|person| entry(person, stamp.as_deref()).encode(message.id(), &[])).collect();
             answer.push(search::search_result_done(message.id(), &LdapResult::of(code), &[]));
             answer
         }
@@ -230,12 +238,19 @@ fn dn(person: &Person) -> String {
     format!("uid={},ou=people,{BASE}", person.uid)
 }
 
-fn entry(person: &Person) -> SearchResultEntry {
+const STAMP: &str = "pwdChangedTime";
+
+/// An operational attribute goes out only by its name.
+fn asks(request: &SearchRequest, attribute: &str) -> bool {
+    request.attributes.iter().any(|asked| asked.eq_ignore_ascii_case(attribute))
+}
+
+fn entry(person: &Person, stamp: Option<&str>) -> SearchResultEntry {
     let value = |name: &str, value: &str| Attribute::new(name, vec![Bytes::copy_from_slice(value.as_bytes())]);
-    SearchResultEntry {
-        dn: dn(person).into(),
-        attributes: vec![value("uid", person.uid), value("mail", person.mail), value("entryUUID", person.entry_uuid)],
-    }
+    let mut attributes =
+        vec![value("uid", person.uid), value("mail", person.mail), value("entryUUID", person.entry_uuid)];
+    attributes.extend(stamp.map(|stamp| value(STAMP, stamp)));
+    SearchResultEntry { dn: dn(person).into(), attributes }
 }
 
 fn is_meant(person: &Person, request: &SearchRequest) -> bool {

@@ -1,7 +1,7 @@
 //! Recent logins that still count (FB-03, V-50 to V-52).
 //!
-//! What must be the same again is in the key: user, client, the rules in force, and what the client's rule names beside them. It is a
-//! keyed digest over fields with their lengths, never the fields themselves (V-32).
+//! What must be the same again is in the key: user, client, the rules in force, when the directory says that the password was changed,
+//! and what the client's rule names beside them. It is a keyed digest over fields with their lengths, never the fields themselves (V-32).
 
 use super::Login;
 use crate::Service;
@@ -52,6 +52,8 @@ impl Service {
             methods.as_bytes(),
             source,
             digest,
+            // Also where the rule names no password: whoever has another one begins anew. Empty where the directory does not say.
+            login.attempt.password_stamp.as_bytes(),
         ];
         known.then(|| keys.digest(keys.current()?, fields)).flatten()
     }

@@ -17,6 +17,9 @@ async fn a_remembered_login_counts_where_everything_that_its_rule_names_is_the_s
         ("place", |it| it.calling_station = "203.0.113.10".into(), [true, false, false]),
         ("password", |it| it.password_digest = vec![8; 32], [true, true, false]),
         ("no password", |it| it.password_digest = vec![], [true, true, false]),
+        // V-52: whatever the rule names
+        ("stamp of the password", |it| it.password_stamp = "133444736000010001".into(), [false, false, false]),
+        ("no stamp", |it| it.password_stamp = String::new(), [false, false, false]),
     ];
     for (kind, client) in ["keeps", "keepsplace", "keepsall"].into_iter().enumerate() {
         for (what, change, counts) in changes {
@@ -24,9 +27,13 @@ async fn a_remembered_login_counts_where_everything_that_its_rule_names_is_the_s
             world.store.give_phone("ann");
             let node = world.node().await;
             world.carriers.answers("approved", "approve_only");
-            let first = Attempt { password_digest: digest(7), ..attempt(client, "ann") };
-            assert_eq!(said(node.begin(passed(&first, None)).await), "allow user_approved");
-            let mut second = Attempt { password_digest: digest(7), ..attempt(client, "ann") };
+            let proven = || Attempt {
+                password_digest: digest(7),
+                password_stamp: "133444736000010000".into(),
+                ..attempt(client, "ann")
+            };
+            assert_eq!(said(node.begin(passed(&proven(), None)).await), "allow user_approved");
+            let mut second = proven();
             change(&mut second);
             let expected = if counts[kind] { "allow remembered" } else { "allow user_approved" };
             assert_eq!(said(node.begin(passed(&second, None)).await), expected, "{client} {what}");
