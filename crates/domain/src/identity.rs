@@ -392,13 +392,16 @@ impl fmt::Display for DirectoryRef {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NameForm {
+    #[serde(rename = "dn")]
     DistinguishedName,
+    #[serde(rename = "upn")]
     UserPrincipalName,
     Netbios,
     Bare,
     Guid,
     Sid,
     Canonical,
+    #[serde(rename = "spn")]
     ServicePrincipalName,
     DisplayName,
     Alternate,
@@ -437,6 +440,14 @@ impl NameForm {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_form_is_written_in_settings_as_the_log_writes_it() {
+        //
+        for form in NameForm::ALL {
+            assert_eq!(serde_json::to_value(form).expect("JSON"), form.code());
+        }
+    }
 
     #[test]
     fn an_object_guid_has_its_first_three_fields_little_endian() {

@@ -22,8 +22,8 @@ mod verification;
 pub use attributes::{each_attribute, each_once};
 pub use client::{
     Accounting, Anonymous, Appended, AppendedForm, Challenge, Charset, Client, ClientCertificate, ClientProtocol,
-    ClientTls, MessageAuthenticator, NumberMatching, OneOrMany, Operations, Referrals, RefuseOrPass, ReplyMode,
-    ReplyRule, ServiceAccount,
+    ClientTls, MessageAuthenticator, NumberMatching, OneOrMany, Operations, PasswordProtocol, Referrals, RefuseOrPass,
+    ReplyMode, ReplyRule, ServiceAccount,
 };
 pub use directory::{
     AttributeMap, AuthenticationBind, BindKind, Directory, LanguageAttributes, LockoutGuard, PhoneAttributes,

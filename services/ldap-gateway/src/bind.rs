@@ -326,6 +326,17 @@ async fn who(attempt: &mut Attempt, home: &Arc<Directory>, typed: &str, asked: I
     };
     attempt.subject.service_account = Arc::ptr_eq(&directory, home) && is_listed(attempt, &entry).await;
     attempt.note_entry(&directory, &entry);
+    // Service accounts are listed by what they are.
+    if !attempt.subject.service_account && !attempt.client.settings.takes_form(entry.form) {
+        //
+        tracing::warn!(
+            client = attempt.client.name(),
+            request_id = %attempt.subject.transaction,
+            name_form = entry.form.code(),
+            "a name came in a form that name_forms does not list"
+        );
+        return Err(without_bind(attempt, asked, Reason::ProtocolUnsupported).await);
+    }
     Ok(Meant { directory, entry, found_early })
 }
 

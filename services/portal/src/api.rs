@@ -23,10 +23,12 @@ mod problem;
 mod secrets;
 mod settings;
 mod sync;
+mod targets;
 mod tokens;
 mod users;
 
 pub(crate) use access::Caller;
+pub(crate) use clients::{Known as KnownClients, known as known_clients};
 pub(crate) use directories::{
     DIRECTORY_LIMIT, DirectoryDraft, DirectoryTested, ONCE_SAVED_LIMIT, test_draft as try_draft, tried,
 };
@@ -148,6 +150,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(clients::list))
         .routes(routes!(clients::get))
         .routes(routes!(clients::accounting))
+        .routes(routes!(targets::list))
+        .routes(routes!(targets::get))
         .routes(routes!(settings::export, settings::apply))
         .routes(routes!(directories::test))
         .routes(routes!(directories::test_draft))

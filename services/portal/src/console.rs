@@ -10,6 +10,7 @@
 //! English.
 
 mod browse;
+mod clients;
 mod directories;
 mod door;
 mod draft;
@@ -24,6 +25,7 @@ mod pages;
 mod removal;
 mod runs;
 mod schedule;
+mod targets;
 mod users;
 mod waiting;
 
@@ -31,7 +33,7 @@ use crate::app::App;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{any, get, post};
-use domain::role::Permission::{self, SettingsClients, SyncApprove, SyncRun, UsersEdit, UsersRead};
+use domain::role::Permission::{self, SettingsClients, SettingsRead, SyncApprove, SyncRun, UsersEdit, UsersRead};
 use http::Method;
 use std::sync::Arc;
 
@@ -39,7 +41,7 @@ use std::sync::Arc;
 const FORM_BYTES_MAX: usize = 1024 * 1024;
 
 /// Every page behind the door and the permission it asks for. What is not listed is refused, whoever asks (V-82).
-const TABLE: [(&str, &str, Permission); 39] = [
+const TABLE: [(&str, &str, Permission); 42] = [
     ("GET", "/console", UsersRead),
     ("POST", "/console/sign-out", UsersRead),
     ("GET", "/console/users", UsersRead),
@@ -67,6 +69,9 @@ const TABLE: [(&str, &str, Permission); 39] = [
     ("GET", "/console/approvals", SyncApprove),
     ("GET", "/console/approvals/{id}", SyncApprove),
     ("POST", "/console/approvals/{id}", SyncApprove),
+    ("GET", "/console/clients", SettingsRead),
+    ("GET", "/console/clients/{name}", SettingsRead),
+    ("GET", "/console/targets", SettingsRead),
     ("GET", "/console/directories", SettingsClients),
     ("GET", "/console/directories/new", SettingsClients),
     ("POST", "/console/directories/new", SettingsClients),
@@ -119,6 +124,9 @@ fn open(app: Arc<App>) -> Router {
         .route("/console/sync/probe", post(runs::probe))
         .route("/console/approvals", get(waiting::list))
         .route("/console/approvals/{id}", get(waiting::page).post(waiting::decide))
+        .route("/console/clients", get(clients::list))
+        .route("/console/clients/{name}", get(clients::page))
+        .route("/console/targets", get(targets::list))
         .route("/console/directories", get(directories::list))
         .route("/console/directories/new", get(directories::edit::new).post(directories::edit::create))
         .route("/console/directories/{name}/edit", get(directories::edit::page).post(directories::edit::change))

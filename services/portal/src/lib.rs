@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Beside them: `rows` (what an import gives the store), `announce` (where people reach us), `attempt` (a sign-in from its first to its last word), `limits` (tries per place and name), `settings` (this
-//! node's copy), `texts` (every word a page shows), `metrics`.
+//! node's copy), `texts` (every word a page shows), `told` (what gateways tell, in words), `metrics`.
 
 mod announce;
 mod api;
@@ -32,6 +32,7 @@ mod self_service;
 mod session;
 mod settings;
 mod texts;
+pub mod told;
 
 pub use config::{BadPortalSection, Config, EndpointsSection, PortalSection, PublicUrl};
 

@@ -174,6 +174,8 @@ fn routes() -> Vec<(Method, &'static str, &'static str, Option<Value>)> {
         (Method::DELETE, "/users/{id}/factors/{factor_id}", "/users/ann/factors/none", None),
         (Method::GET, "/clients", "/clients", None),
         (Method::GET, "/clients/{name}", "/clients/vpn", None),
+        (Method::GET, "/targets", "/targets", None),
+        (Method::GET, "/targets/{name}", "/targets/homes", None),
         (Method::GET, "/settings", "/settings", None),
         (Method::POST, "/settings", "/settings?dry_run=true", Some(json!({"document": ""}))),
         (Method::POST, "/directories/test", "/directories/test", Some(json!({"directory": {"name": "corp"}}))),
@@ -219,7 +221,7 @@ fn allowed(method: &str, route: &str) -> &'static [Role] {
         ("DELETE", _) => O_A_U_H,
         ("POST", "/providers/test" | "/directories/test" | "/directories/{name}/test") => O_A,
         ("GET", "/audit" | "/accounting") => &[Role::Owner, Role::Admin, Role::Auditor],
-        (_, "/clients" | "/clients/{name}" | "/settings") => O_A,
+        (_, "/clients" | "/clients/{name}" | "/targets" | "/targets/{name}" | "/settings") => O_A,
         (_, "/sync" | "/sync/history" | "/sync/run" | "/sync/runs/{id}/changes" | "/sync/import" | "/sync/owner") => {
             O_A
         }
@@ -449,6 +451,19 @@ async fn clients_and_settings_are_shown_without_secrets_and_applied_as_a_whole()
     assert!(seen["last_seen"].is_string() && seen["previous_secret_until"].is_string(), "{seen}");
     let unseen = api.get("/clients/gitlab").await.json();
     assert_eq!((&unseen["last_seen"], &unseen["reports"], &unseen["warnings"]), (&json!(null), &json!([]), &json!([])));
+
+    //
+    let homes = api.get("/targets/homes").await;
+    assert!(!homes.text.contains("\"secret\""), "{}", homes.text);
+    let homes = homes.json();
+    assert_eq!(api.get("/targets").await.json()["items"], json!([homes.clone()]));
+    let states: Vec<_> =
+        homes["servers"][0]["seen"].as_array().expect("a list").iter().map(|it| &it["state"]).collect();
+    assert_eq!(states, [&json!("alive"), &json!("dead")]);
+    assert_eq!((&homes["kind"], &homes["clients"]), (&json!("radius"), &json!([])));
+    assert_eq!(homes["servers"][0]["learned_message_authenticator"], "no");
+    assert_eq!(homes["settings"]["servers"][1]["address"], "radius.example");
+    api.get("/targets/none").await.assert_problem(StatusCode::NOT_FOUND);
 
     let exported = api.get("/settings").await;
     assert_eq!(exported.headers[CONTENT_TYPE], "text/toml; charset=utf-8");

@@ -1,5 +1,7 @@
 //! The console's pages: every page for every role, what a form has to bring along, and what a page does with names of the directory.
 
+#[path = "console/clients.rs"]
+mod clients;
 #[path = "console/directories.rs"]
 mod directories;
 mod support;
@@ -11,7 +13,7 @@ use http::StatusCode;
 use proto::user_store::SyncRun;
 use support::{Browser, World, api_key};
 
-const ADDRESSES: [(&str, &str, &[Role]); 34] = [
+const ADDRESSES: [(&str, &str, &[Role]); 37] = [
     ("GET", "/console", LOOKERS),
     ("GET", "/console/users", LOOKERS),
     ("GET", "/console/users/new", EDITORS),
@@ -38,6 +40,9 @@ const ADDRESSES: [(&str, &str, &[Role]); 34] = [
     ("GET", "/console/approvals", OWNERS),
     ("GET", "/console/approvals/a1", OWNERS),
     ("POST", "/console/approvals/a1", OWNERS),
+    ("GET", "/console/clients", OWNERS),
+    ("GET", "/console/clients/vpn", OWNERS),
+    ("GET", "/console/targets", OWNERS),
     ("GET", "/console/directories", OWNERS),
     ("GET", "/console/directories/new", OWNERS),
     ("POST", "/console/directories/new", OWNERS),

@@ -2,7 +2,7 @@
 //! packet alone; nobody has been asked anything yet, so nobody's account can be locked by it.
 
 use crate::settings::Client;
-use domain::settings::{Charset, RefuseOrPass};
+use domain::settings::{Charset, PasswordProtocol, RefuseOrPass};
 use domain::{Reason, Secret};
 use radius_wire::eap::Eap;
 use radius_wire::ms_chap::MsChap;
@@ -38,6 +38,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) client: &'a str,
     pub(crate) charset: Charset,
     pub(crate) takes: Takes,
+    /// By which its passwords may come; empty = by all that the target can check (R-56).
+    pub(crate) protocols: &'a [PasswordProtocol],
     /// Whether its device may ask without credentials, because it has checked the person itself (FR-21).
     pub(crate) without_credentials: bool,
 }
@@ -57,7 +59,24 @@ impl<'a> Terms<'a> {
     pub(crate) fn of(client: &'a Client, takes: Takes) -> Self {
         let settings = &client.settings;
         let without_credentials = settings.without_credentials == RefuseOrPass::Pass;
-        Self { client: client.name(), charset: settings.charset, takes, without_credentials }
+        let protocols = &settings.password_protocols;
+        Self { client: client.name(), charset: settings.charset, takes, protocols, without_credentials }
+    }
+}
+
+impl Terms<'_> {
+    /// No credentials at all are another matter (FR-21), and what cannot be read is refused later.
+    fn takes_protocol(&self, request: &Verified<'_>, credentials: &Credentials<'_>) -> bool {
+        let by = match credentials {
+            Credentials::Pap(_) => PasswordProtocol::Pap,
+            Credentials::Chap => PasswordProtocol::Chap,
+            Credentials::MsChap if matches!(MsChap::read(request.packet()), Ok(MsChap::V1)) => PasswordProtocol::MsChap,
+            Credentials::MsChap => PasswordProtocol::MsChap2,
+            Credentials::Eap => PasswordProtocol::Eap,
+            Credentials::Arap => PasswordProtocol::Arap,
+            Credentials::Absent => return true,
+        };
+        self.protocols.is_empty() || self.protocols.contains(&by)
     }
 }
 
@@ -72,6 +91,9 @@ pub(crate) fn read(
         Some(reason) => Refusal::Silence(reason),
         None => reject(Reason::ProtocolUnsupported),
     })?;
+    if !terms.takes_protocol(request, &access.credentials) {
+        return Err(reject(Reason::ProtocolUnsupported));
+    }
     let conversation = access.state.map(|sealed| {
         // Altered, another client's or user's, expired: all the same to whoever sent it, and none of ours to anybody else.
         keys.open(sealed, &state_context(terms.client, access.user_name), now_unix_seconds).map_err(|_| sealed)
@@ -172,16 +194,21 @@ pub(crate) fn state_context(client: &str, user_name: &str) -> Vec<u8> {
 }
 
 /// Which kind of proof it was, and what to do about it, for the hint to the administrator; `None` for a password.
-pub(crate) fn unsupported_kind(request: &Verified<'_>) -> Option<(&'static str, &'static str)> {
+pub(crate) fn unsupported_kind(request: &Verified<'_>, terms: Terms<'_>) -> Option<(&'static str, &'static str)> {
+    const UNLISTED: &str = "the device sends a kind of credentials that password_protocols does not list";
     const OTHER: &str = "the device sends a kind of credentials that a directory cannot check; set it to PAP";
     const NONE: &str = "the device sends no credentials; if it checks people itself, give its client a RADIUS target and \
                         without_credentials = \"pass\"";
-    match AccessRequest::read(request).ok()?.credentials {
-        Credentials::Pap(_) => None,
-        Credentials::Chap => Some(("CHAP", OTHER)),
-        Credentials::MsChap => Some(("MS-CHAP", OTHER)),
-        Credentials::Eap => Some(("EAP", OTHER)),
-        Credentials::Arap => Some(("ARAP", OTHER)),
+    let credentials = AccessRequest::read(request).ok()?.credentials;
+    let listed = terms.takes_protocol(request, &credentials);
+    let advice = if listed { OTHER } else { UNLISTED };
+    match credentials {
+        Credentials::Pap(_) if listed => None,
+        Credentials::Pap(_) => Some(("PAP", advice)),
+        Credentials::Chap => Some(("CHAP", advice)),
+        Credentials::MsChap => Some(("MS-CHAP", advice)),
+        Credentials::Eap => Some(("EAP", advice)),
+        Credentials::Arap => Some(("ARAP", advice)),
         Credentials::Absent => Some(("none", NONE)),
     }
 }
@@ -227,11 +254,16 @@ mod tests {
     }
 
     fn presented_to(takes: Takes, octets: &[u8]) -> Result<Presented, Refusal> {
+        presented_by(takes, &[], octets)
+    }
+
+    fn presented_by(takes: Takes, protocols: &[PasswordProtocol], octets: &[u8]) -> Result<Presented, Refusal> {
         let rules = Rules { message_authenticator: Rule::No, limit_proxy_state: Rule::Auto };
         let shared = shared();
         let packet = Packet::parse(octets, Port::Authentication).expect("well formed");
         let request = verify_request(packet, (&shared).into(), rules).expect("genuine");
-        read(&request, Terms { client: "vpn", charset: Charset::Utf8, takes, without_credentials: false }, &keys(), NOW)
+        let terms = Terms { client: "vpn", charset: Charset::Utf8, takes, protocols, without_credentials: false };
+        read(&request, terms, &keys(), NOW)
     }
 
     fn refused(octets: &[u8]) -> Refusal {
@@ -313,6 +345,38 @@ mod tests {
             let password = attribute(AttributeType::USER_PASSWORD, &hidden);
             let unsigned = write_unsigned(1, 1, &[5; 16], [name, password]).expect("it fits");
             assert_eq!(refused(&unsigned), unsupported, "{length} octets");
+        }
+    }
+
+    #[test]
+    fn only_by_the_protocols_that_are_listed_may_a_password_come() {
+        // R-56
+        use PasswordProtocol::{Chap, Eap, MsChap, MsChap2, Pap};
+        let name = attribute(AttributeType::USER_NAME, b"ann");
+        let microsoft = |kind: u8, value: &[u8]| {
+            let length = u8::try_from(value.len() + 2).expect("short");
+            [&[0, 0, 1, 55, kind, length][..], value].concat()
+        };
+        let with = |kind: AttributeType, value: &[u8]| octets(&[name, attribute(kind, value)], None, &shared());
+        let ms_chap = |kind: u8, response: &[u8], challenge: &[u8]| {
+            let (response, challenge) = (microsoft(kind, response), microsoft(11, challenge));
+            let of = |value| attribute(AttributeType::VENDOR_SPECIFIC, value);
+            octets(&[name, of(&response), of(&challenge)], None, &shared())
+        };
+        let requests = [
+            (Pap, octets(&[name], Some("sesame"), &shared())),
+            (Chap, with(AttributeType::CHAP_PASSWORD, &[1; 17])),
+            (Eap, with(AttributeType::EAP_MESSAGE, &[2, 1, 0, 5, 1])),
+            (MsChap, ms_chap(1, &[0; 50], &[0; 8])),
+            (MsChap2, ms_chap(25, &[0; 50], &[0; 16])),
+        ];
+        for (by, octets) in &requests {
+            for (listed, _) in &requests {
+                let came = presented_by(Takes::Everything, &[*listed], octets).err();
+                let expected = (by != listed).then(|| reject(Reason::ProtocolUnsupported));
+                assert_eq!(came, expected, "{by:?} where {listed:?} is listed");
+            }
+            assert!(presented_to(Takes::Everything, octets).is_ok(), "{by:?} where nothing is listed");
         }
     }
 

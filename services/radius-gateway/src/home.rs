@@ -15,8 +15,8 @@ use connection::TlsWay;
 use domain::settings::{self, MessageAuthenticator, StatusCheck, TargetKind, Transport};
 use domain::{ObjectName, Reason};
 use port::{HomePort, Observer, Peer, Ways, Write};
-use proto::user_store::LearnClientRequest;
 use proto::user_store::settings_server::Settings as Store;
+use proto::user_store::{HomeServerReport, LearnClientRequest};
 use radius_wire::{AttributeType, HomeLimits, HomeReply, HomeState, Packet, Port, Secret, choose};
 use service_kit::chain;
 use service_kit::grpc::{idempotent, with_deadline};
@@ -122,6 +122,22 @@ impl HomeTargets {
         }
         self.watch.keep_only(current.values().flat_map(|target| &target.servers));
         self.current.store(Arc::new(current));
+    }
+
+    /// How it stands with each of the servers, for people who look.
+    pub(crate) fn reports(&self) -> Vec<HomeServerReport> {
+        let current = self.current.load();
+        let servers = current.values().flat_map(|target| target.servers.iter().map(move |server| (target, server)));
+        let mut reports: Vec<_> = servers
+            .map(|(target, server)| HomeServerReport {
+                target: target.settings.name.to_string(),
+                place: server.place.clone(),
+                state: word(server.authentication.state()).to_owned(),
+                accounting_state: word(server.accounting.state()).to_owned(),
+            })
+            .collect();
+        reports.sort_by(|one, other| (&one.target, &one.place).cmp(&(&other.target, &other.place)));
+        reports
     }
 
     /// What was learned and the store has not taken yet.
@@ -308,6 +324,15 @@ impl MadeFrom {
             target.revive_seconds,
         );
         Self { server: server.clone(), secret, timers, status_user: target.status_user.clone() }
+    }
+}
+
+/// As the store's reports name it.
+fn word(state: HomeState) -> &'static str {
+    match state {
+        HomeState::Alive => "alive",
+        HomeState::Zombie => "zombie",
+        HomeState::Dead => "dead",
     }
 }
 

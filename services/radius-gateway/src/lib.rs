@@ -361,20 +361,31 @@ fn tell_of_silence(gateway: &Arc<Gateway>, attempt: attempt::Attempt, step: u16)
     });
 }
 
-/// Every half minute: tells the store what was seen of the clients, if anything is new.
+/// Every half minute: tells the store what was seen of the clients and of the home servers, if anything is new.
 async fn report_clients(gateway: Arc<Gateway>) {
     const EVERY: Duration = Duration::from_secs(30);
     const LIMIT: Duration = Duration::from_secs(5);
+    /// The store takes what it was told of a server for older than it is soon after.
+    const SERVERS_AGAIN: Duration = Duration::from_secs(600);
     let node = node();
+    let (mut servers_told, mut told_at) = (Vec::new(), tokio::time::Instant::now());
     loop {
         tokio::time::sleep(EVERY).await;
+        let home_servers = gateway.settings.home_servers();
+        let again = !home_servers.is_empty() && told_at.elapsed() > SERVERS_AGAIN;
+        if home_servers != servers_told || again {
+            gateway.observed().not_told();
+        }
         gateway.observed().keep(gateway.settings.current().client_names());
         let Some(clients) = gateway.observed().take_changed(gateway.started.elapsed()) else { continue };
-        let request = ReportClientsRequest { node: node.clone(), clients };
+        let request = ReportClientsRequest { node: node.clone(), clients, home_servers: home_servers.clone() };
         let call = gateway.store.report_clients(with_deadline(idempotent(request), LIMIT));
-        if !matches!(tokio::time::timeout(LIMIT, call).await, Ok(Ok(_))) {
-            gateway.observed().not_told();
-            tracing::debug!(service = NAME, "what was seen of the clients could not be told yet");
+        match tokio::time::timeout(LIMIT, call).await {
+            Ok(Ok(_)) => (servers_told, told_at) = (home_servers, tokio::time::Instant::now()),
+            _ => {
+                gateway.observed().not_told();
+                tracing::debug!(service = NAME, "what was seen of the clients could not be told yet");
+            }
         }
     }
 }

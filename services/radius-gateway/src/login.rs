@@ -28,7 +28,7 @@ use crate::windows::WindowsTarget;
 use crate::{Gateway, Nodes, attributes, question};
 use directory::Entry;
 use domain::settings::{Appended, RefuseOrPass};
-use domain::{DirectoryRef, Method, Protocol, Reason, ResultClass, Secret, TransactionId};
+use domain::{DirectoryRef, Method, NameForm, Protocol, Reason, ResultClass, Secret, TransactionId};
 use fail_open::{Admission, Login, NoPass};
 use lockout_guard::Turn;
 use policy::appended::{Forms, Rule, Split, split};
@@ -121,7 +121,7 @@ pub(crate) async fn open(
                 gateway.verifier.cancel(work.attempt.transaction, reason);
                 work.attempt.recorded = true;
             }
-            hint(request, reason, &verified);
+            hint(terms, reason, &verified);
             Err(reason)
         }
     };
@@ -212,11 +212,31 @@ impl<'w, 'm> Work<'w, 'm> {
 
     /// Who is meant; `None`: nobody whom the directory knows, where such people may be let in.
     async fn whom(&mut self, target: &mut Target, name: &str) -> Result<Option<Entry>, Reason> {
+        self.may_be_typed(target, name)?;
         match target.resolve(name, self.attempt, self.deadline).await {
-            Ok(entry) => Ok(Some(entry)),
+            Ok(entry) if self.attempt.client.settings.takes_form(entry.form) => Ok(Some(entry)),
+            Ok(entry) => Err(self.another_form(entry.form)),
             Err(Unresolved::Absent) => self.prove_absent(target, name).await.map(|()| None),
             Err(Unresolved::Because(reason)) => Err(reason),
         }
+    }
+
+    /// in the forms that its settings allow. A name in another one is nobody's, which is no proof that there is nobody.
+    fn may_be_typed(&self, target: &Target, name: &str) -> Result<(), Reason> {
+        match target.form_of(name).filter(|form| !self.attempt.client.settings.takes_typed(*form)) {
+            Some(form) => Err(self.another_form(form)),
+            None => Ok(()),
+        }
+    }
+
+    fn another_form(&self, form: NameForm) -> Reason {
+        tracing::warn!(
+            service = crate::NAME,
+            client = self.attempt.client.name(),
+            name_form = form.code(),
+            "a name came in a form that name_forms does not list"
+        );
+        Reason::ProtocolUnsupported
     }
 
     /// whoever the target lets in may enter on that alone, if the client says so, there is proof that the directory has nobody of
@@ -282,6 +302,10 @@ impl<'w, 'm> Work<'w, 'm> {
             return self.by_domain(target, &windows, typed).await;
         }
         let home = target.home().cloned().ok_or(Reason::ProtocolUnsupported)?;
+        // The outer name of EAP need not be anybody's: whose login it is the server says.
+        if !self.verified.packet().has(AttributeType::EAP_MESSAGE) {
+            self.may_be_typed(&target, typed)?;
+        }
         self.attempt.change_untold = change;
         let client = self.attempt.client.clone();
         target.passes = unless_it_passes(gateway.fail_open.applies_to(&client.settings))?.is_some();
@@ -779,10 +803,10 @@ impl From<NoDecision> for Reason {
 }
 
 /// Says what the administrator of the device has to change; the reason alone would leave him guessing.
-fn hint(request: &Request, reason: Reason, verified: &radius_wire::Verified<'_>) {
-    let client = request.client.name();
+fn hint(terms: credentials::Terms<'_>, reason: Reason, verified: &radius_wire::Verified<'_>) {
+    let client = terms.client;
     match reason {
-        Reason::ProtocolUnsupported => match credentials::unsupported_kind(verified) {
+        Reason::ProtocolUnsupported => match credentials::unsupported_kind(verified, terms) {
             Some((kind, advice)) => tracing::warn!(service = crate::NAME, client, sent = kind, "{advice}"),
             None => tracing::warn!(
                 service = crate::NAME,

@@ -15,7 +15,7 @@ use domain::{ObjectName, settings};
 use ipnet::IpNet;
 use proto::subjects::SETTINGS_CHANGED;
 use proto::user_store::settings_server::Settings as Store;
-use proto::user_store::{FetchReply, FetchRequest, LearnClientRequest};
+use proto::user_store::{FetchReply, FetchRequest, HomeServerReport, LearnClientRequest};
 use radius_wire::{Dictionary, Lesson, Rule, Rules, Secret, Secrets, Verified};
 use service_kit::bus::{Bus, Subscription};
 use service_kit::grpc::{idempotent, with_deadline};
@@ -182,6 +182,10 @@ impl CurrentSettings {
             (None, Some(_)) => Takes::MsChap2,
             (None, None) => Takes::Passwords,
         }
+    }
+
+    pub(crate) fn home_servers(&self) -> Vec<HomeServerReport> {
+        self.homes.reports()
     }
 
     pub(crate) fn home_target(&self, name: &ObjectName) -> Option<Arc<HomeTarget>> {

@@ -13,7 +13,7 @@ use crate::verify::MARGIN;
 use crate::winbind::WinbindError;
 use crate::windows::WindowsTarget;
 use directory::{Attempted, Directory, Entry, Query, ResolveError, TypedName};
-use domain::{DirectoryRef, Reason, Secret};
+use domain::{DirectoryRef, NameForm, Reason, Secret};
 use ldap_wire::{Filter, Scope};
 use lockout_guard::Turn;
 use radius_wire::{Forward, Relayed, Verified};
@@ -131,6 +131,11 @@ impl Target {
                 Err(why)
             }
         }
+    }
+
+    /// How a name is written; `None` where it is none.
+    pub(crate) fn form_of(&self, name: &str) -> Option<NameForm> {
+        TypedName::parse(name, self.home.settings()).ok().map(|name| name.form())
     }
 
     /// The same for who needs no more of them than who they are.

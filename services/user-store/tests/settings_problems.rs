@@ -225,6 +225,16 @@ rules! {
     an_attribute_to_pass_on_has_a_name: Error at_home("target_attributes = [\"\"]") => "client.vpn.target_attributes: holds an empty name";
     a_wait_outlives_a_silent_server: Warning at_home("").replace("wait_seconds = 55", "wait_seconds = 20") => "client.vpn.wait_seconds: found 20; target home waits 20 s";
 
+    // --- how a client asks
+    a_directory_checks_no_ms_chap: Error client("vpn", "password_protocols = [\"pap\", \"ms_chap2\"]") => "client.vpn.password_protocols: holds \"ms_chap2\", which directory corp cannot check";
+    a_directory_checks_no_eap: Error client("vpn", "password_protocols = [\"eap\", \"pap\"]") => "client.vpn.password_protocols: holds \"eap\", which directory corp cannot check";
+    a_windows_domain_checks_no_chap: Error in_domain("password_protocols = [\"chap\", \"ms_chap2\"]") => "client.vpn.password_protocols: holds \"chap\", which Windows domain home cannot check";
+    a_protocol_is_listed_once: Error client("vpn", "password_protocols = [\"pap\", \"pap\"]") => "client.vpn.password_protocols: \"pap\" stands twice";
+    without_pap_somebody_asks_on_the_phone: Error at_home("password_protocols = [\"eap\"]\nmethods = [\"code\"]\nmessage_authenticator = \"yes\"") => "client.vpn.password_protocols: has no \"pap\"";
+    an_ldap_client_binds: Error client("gitlab", "password_protocols = [\"pap\"]") => "client.gitlab.password_protocols: is a key of RADIUS clients";
+    a_form_is_listed_once: Error client("gitlab", "name_forms = [\"dn\", \"dn\"]") => "client.gitlab.name_forms: \"dn\" stands twice";
+    an_application_names_people_as_it_likes: Error api_client("api_keys = [\"wiki\"]\nname_forms = [\"bare\"]") => "client.wiki.name_forms: is a key of RADIUS and LDAP clients";
+
     // --- RADIUS
     a_question_is_open_30_seconds_at_least: Error client("vpn", "challenge_seconds = 29") => "client.vpn.challenge_seconds: found 29; allowed are 30 to 300";
     a_question_is_open_five_minutes_at_most: Error client("vpn", "challenge_seconds = 301") => "client.vpn.challenge_seconds: found 301";
@@ -521,9 +531,27 @@ fn at_home(keys: &str) -> String {
     client("vpn", keys).replacen("target = \"corp\"", "target = \"home\"", 1) + &servers("")
 }
 
+/// The VPN at a Windows domain, with more keys.
+fn in_domain(keys: &str) -> String {
+    client("vpn", keys).replacen("target = \"corp\"", "target = \"home\"", 1) + &target("kind = \"windows_domain\"")
+}
+
 /// A client that is known by its certificate.
 fn tls_client(name: &str, certificate: &str) -> String {
     client(name, &format!("transport = \"tls\"\ncertificates = [\"{certificate}\"]")).replace("secret = \"keep\"\n", "")
+}
+
+#[test]
+fn what_a_target_can_check_may_be_listed_and_so_may_every_form_of_a_name() {
+    //
+    assert_eq!(found(&client("vpn", "password_protocols = [\"pap\"]")), []);
+    assert_eq!(found(&in_domain("password_protocols = [\"pap\", \"ms_chap2\"]")), []);
+    let all = "password_protocols = [\"pap\", \"chap\", \"ms_chap\", \"ms_chap2\", \"eap\", \"arap\"]\n";
+    assert_eq!(found(&at_home(all)), []);
+    let forms = domain::NameForm::ALL.map(|form| format!("{:?}", form.code())).join(", ");
+    for name in ["vpn", "gitlab"] {
+        assert_eq!(found(&client(name, &format!("name_forms = [{forms}]"))), []);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A client: one device or application that asks Twinlock, by RADIUS, LDAP or the REST API.
 
 use super::{PersonAddress, Remember, SecretSource, Transport};
-use crate::{Assurance, Method, ObjectId, ObjectName};
+use crate::{Assurance, Method, NameForm, ObjectId, ObjectName};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -50,6 +50,9 @@ pub struct Client {
     /// RADIUS: how its passwords are written.
     #[serde(default, skip_serializing_if = "is_default")]
     pub charset: Charset,
+    /// RADIUS: by which protocols it may bring a password, of those that the target can check; empty = by all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub password_protocols: Vec<PasswordProtocol>,
     /// RADIUS: how long a question is open, 30-300 s (FR-14).
     #[serde(default = "challenge_seconds")]
     pub challenge_seconds: u32,
@@ -114,6 +117,10 @@ pub struct Client {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub service_accounts: Vec<ServiceAccount>,
 
+    /// RADIUS and LDAP: the forms of a name that count here, as the log's `name_form` tells them; empty = every form that the directory
+    /// knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub name_forms: Vec<NameForm>,
     /// The old product's "require user match": `refuse` = box ticked (FV-40).
     #[serde(default)]
     pub unknown_user: RefuseOrPass,
@@ -175,6 +182,21 @@ impl Client {
     pub fn application(&self) -> &str {
         self.application.as_deref().unwrap_or(self.name.as_str())
     }
+
+    /// May a name mean somebody here that was found by this form?
+    pub fn takes_form(&self, form: NameForm) -> bool {
+        self.name_forms.is_empty() || self.name_forms.contains(&form)
+    }
+
+    /// May a name of this form as it was typed lead to somebody? It may turn out to be another one: a name alone is a display name too.
+    pub fn takes_typed(&self, form: NameForm) -> bool {
+        let turns_into: &[NameForm] = match form {
+            NameForm::Bare => &[NameForm::DisplayName, NameForm::Alternate],
+            NameForm::UserPrincipalName => &[NameForm::Alternate],
+            _ => &[],
+        };
+        self.takes_form(form) || turns_into.iter().any(|other| self.name_forms.contains(other))
+    }
 }
 
 fn auto() -> MessageAuthenticator {
@@ -234,6 +256,32 @@ pub enum Challenge {
     #[default]
     Yes,
     No,
+}
+
+/// What stands for a password in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PasswordProtocol {
+    Pap,
+    Chap,
+    MsChap,
+    MsChap2,
+    Eap,
+    Arap,
+}
+
+impl PasswordProtocol {
+    /// As settings, reports and logs write it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Pap => "pap",
+            Self::Chap => "chap",
+            Self::MsChap => "ms_chap",
+            Self::MsChap2 => "ms_chap2",
+            Self::Eap => "eap",
+            Self::Arap => "arap",
+        }
+    }
 }
 
 /// How a device writes passwords.

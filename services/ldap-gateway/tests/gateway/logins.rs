@@ -51,6 +51,33 @@ async fn every_form_of_a_name_becomes_one_bind_with_the_resolved_dn() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_counts_in_the_forms_that_the_client_lists_and_a_service_account_in_any() -> Result<()> {
+    // R-60, L-22: whose form is not listed hears the usual No, without a bind
+    use domain::NameForm::{Bare, UserPrincipalName};
+    let listed = domain::settings::Client {
+        name_forms: vec![Bare, UserPrincipalName],
+        service_accounts: vec![service_account(Slapd::GITLAB_DN)],
+        ..client("forms")
+    };
+    let lab = Lab::start(Wanted { client: listed, ..Wanted::default() }).await?;
+    lab.gateway.verification.enrol(ANN, &["111111", "222222"]);
+    let person = lab.person(ANN);
+    for name in [person.clone(), format!("ACME\\{ANN}"), "nobody.at.all".to_owned()] {
+        assert_eq!(lab.connect().await?.bind(&name, &with_code("111111")).await?, 49, "{name}");
+    }
+    assert_eq!(lab.slapd.binds(&person), 0);
+    assert_eq!(lab.connect().await?.bind(ANN, &with_code("111111")).await?, 0);
+    assert_eq!(lab.connect().await?.bind(&format!("{ANN}@acme.example"), &with_code("222222")).await?, 0);
+    until("the id to be kept", || !lab.gateway.settings.pinned().is_empty()).await?;
+    assert_eq!(lab.connect().await?.bind(Slapd::GITLAB_DN, Slapd::GITLAB_PASSWORD).await?, 0);
+    until("all lines", || capture::authentications("forms").len() >= 6).await?;
+    let lines = capture::authentications("forms");
+    let reasons: Vec<_> = lines.iter().take(3).map(|line| line["reason"].as_str().unwrap_or("-")).collect();
+    assert_eq!(reasons, ["protocol_unsupported", "protocol_unsupported", "unknown_user"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_no_is_the_same_octets_and_costs_at_most_one_bind() -> Result<()> {
     // L-34, L-40, L-41, L-52, B5, V-14
     let lab = lab().await?;

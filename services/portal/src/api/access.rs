@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Every route and the permission it asks for. What is not listed is refused, whoever asks.
-pub(super) const TABLE: [(&str, &str, Permission); 67] = [
+pub(super) const TABLE: [(&str, &str, Permission); 69] = [
     ("POST", "/authentications", Authenticate),
     ("GET", "/authentications/{id}", Authenticate),
     ("POST", "/authentications/{id}/answer", Authenticate),
@@ -74,6 +74,8 @@ pub(super) const TABLE: [(&str, &str, Permission); 67] = [
     ("POST", "/providers/test", SettingsMessaging),
     ("GET", "/clients", SettingsRead),
     ("GET", "/clients/{name}", SettingsRead),
+    ("GET", "/targets", SettingsRead),
+    ("GET", "/targets/{name}", SettingsRead),
     ("GET", "/settings", SettingsRead),
     ("POST", "/settings", SettingsClients),
     ("POST", "/directories/test", SettingsClients),

@@ -6,10 +6,11 @@ use super::extract::{Path, Query};
 use super::problem::Problem;
 use super::{Page, moment, page_length};
 use crate::app::{App, STORE_LIMIT, within};
+use crate::settings::Snapshot;
 use axum::Json;
 use axum::extract::State;
 use domain::settings;
-use proto::user_store::{ClientDetail, ListAccountingRequest, ListClientsRequest, NodeReport};
+use proto::user_store::{ClientDetail, HomeServerDetail, ListAccountingRequest, ListClientsRequest, NodeReport};
 use serde::{Deserialize, Serialize};
 use service_kit::grpc::idempotent;
 use std::collections::{BTreeMap, HashMap};
@@ -35,6 +36,8 @@ pub(super) struct Client {
     previous_secret_until: Option<String>,
     /// What should be changed, in words; the most important first.
     warnings: Vec<String>,
+    /// Those of the warnings that say what it lets through: people without a second factor, packets that somebody may have forged.
+    weaknesses: Vec<String>,
     /// What each node has seen; the newest first.
     reports: Vec<Report>,
     /// Every setting of the client, as the settings document names it.
@@ -115,9 +118,8 @@ pub(super) async fn list(
     _: Caller,
     Query(NoFilter {}): Query<NoFilter>,
 ) -> Result<Json<Page<Client>>, Problem> {
-    let snapshot = app.settings.fresh().await?;
-    let mut known = known(&app, "").await?;
-    let clients = snapshot.settings.clients.iter().map(|it| client(it, known.remove(it.name.as_str())));
+    let Known { snapshot, mut clients, .. } = known(&app, "").await?;
+    let clients = snapshot.settings.clients.iter().map(|it| client(it, clients.remove(it.name.as_str())));
     Ok(Json(Page { items: clients.collect(), next: None }))
 }
 
@@ -129,11 +131,10 @@ pub(super) async fn get(
     _: Caller,
     Path(name): Path<String>,
 ) -> Result<Json<Client>, Problem> {
-    let snapshot = app.settings.fresh().await?;
+    let Known { snapshot, mut clients, .. } = known(&app, &name).await?;
     let missing = || Problem::not_found("there is no client of this name");
     let found = snapshot.settings.client(&name).ok_or_else(missing)?;
-    let mut known = known(&app, &name).await?;
-    Ok(Json(client(found, known.remove(&name))))
+    Ok(Json(client(found, clients.remove(&name))))
 }
 
 /// Accounting that was kept, the newest first
@@ -169,11 +170,19 @@ pub(super) async fn accounting(
     Ok(Json(Page { items: items.collect(), next: (reply.next > 0).then(|| reply.next.to_string()) }))
 }
 
-/// What the store knows of one client, or of all.
-async fn known(app: &App, name: &str) -> Result<HashMap<String, ClientDetail>, Problem> {
+/// The settings in force, and what the store knows of one client, or of all and the home servers.
+pub(crate) struct Known {
+    pub snapshot: Arc<Snapshot>,
+    pub clients: HashMap<String, ClientDetail>,
+    pub home_servers: Vec<HomeServerDetail>,
+}
+
+pub(crate) async fn known(app: &App, name: &str) -> Result<Known, Problem> {
+    let snapshot = app.settings.fresh().await?;
     let request = idempotent(ListClientsRequest { name: name.to_owned() });
     let reply = within(STORE_LIMIT, request, |request| app.deps.admin.list_clients(request)).await?;
-    Ok(reply.clients.into_iter().map(|client| (client.name.clone(), client)).collect())
+    let clients = reply.clients.into_iter().map(|client| (client.name.clone(), client)).collect();
+    Ok(Known { snapshot, clients, home_servers: reply.home_servers })
 }
 
 fn report(told: NodeReport) -> Report {
@@ -216,6 +225,7 @@ fn client(client: &settings::Client, known: Option<ClientDetail>) -> Client {
         learned_message_authenticator: Some(known.learned_message_authenticator).filter(|text| !text.is_empty()),
         previous_secret_until: moment(known.previous_secret_until_unix_ms),
         warnings: known.warnings,
+        weaknesses: known.weaknesses,
         reports: known.reports.into_iter().map(report).collect(),
         settings: all,
     }

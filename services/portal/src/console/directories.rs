@@ -61,6 +61,11 @@ fn shown(settings: &Settings, directory: &Directory) -> DirectoryShown {
     }
 }
 
+/// Of its form, in which it can be tried.
+pub(super) fn edit_address(name: &str) -> String {
+    address(name, "edit")
+}
+
 /// Of a page of a directory: `edit`, `mapping`, `remove`.
 fn address(name: &str, page: &str) -> String {
     format!("{LIST}/{}/{page}", escaped(name))

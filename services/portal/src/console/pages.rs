@@ -1,5 +1,12 @@
 //! Templates, and the pages that more than one handler shows. Askama escapes every value: names come from directories (V-85).
 
+mod clients;
+
+pub(super) use clients::{
+    CheckerShown, ClientPage, ClientRow, ClientsPage, DirectoryChecks, Fact, NodeShown, OpenClient, ServerSeen,
+    ServerShown, TargetsPage,
+};
+
 use super::door::Administrator;
 use super::form::{Form, Shape};
 use crate::api::{DirectoryTested, Owner, Problem};
@@ -29,6 +36,7 @@ pub(super) struct Who {
     pub approvals: bool,
     pub import: bool,
     pub directories: bool,
+    pub clients: bool,
 }
 
 impl Frame {
@@ -46,6 +54,7 @@ impl Frame {
             approvals: sees("/console/approvals"),
             import: sees("/console/import"),
             directories: sees("/console/directories"),
+            clients: sees("/console/clients"),
         };
         Self { who: Some(who), token: by.live.form_token().to_owned(), ..Self::new(app, title) }
     }
@@ -78,7 +87,11 @@ pub(super) struct Overview {
     pub paused: Vec<(String, String)>,
     /// Of each directory, the last run, if it was not well.
     pub failed: Vec<RunShown>,
-    /// Somebody who may not see synchronisation sees none of this.
+    /// Clients that let people or packets through.
+    pub open: Vec<OpenClient>,
+    /// `danger_` keys of the settings that are in use, and what each means.
+    pub dangers: Vec<(String, String)>,
+    /// Somebody who may not see synchronisation sees none of its parts.
     pub sees: bool,
 }
 

@@ -141,19 +141,44 @@ impl Admin for FakeStore {
             dropped: HashMap::from([("ma_missing".to_owned(), 3)]),
             ..ClientReport::default()
         };
+        let weaknesses = self.weaknesses.lock().expect("a lock").clone();
         let vpn = ClientDetail {
             name: "vpn".into(),
             last_seen_unix_ms: NOW_MS,
             learned_message_authenticator: "yes".into(),
             previous_secret_until_unix_ms: NOW_MS + 1000,
             reports: vec![NodeReport { node: "node-1".into(), at_unix_ms: NOW_MS, report: Some(report) }],
-            warnings: vec!["gives up after 15 s".into()],
+            warnings: weaknesses.iter().cloned().chain(["gives up after 15 s".to_owned()]).collect(),
+            weaknesses,
             ..ClientDetail::default()
         };
         let gitlab = ClientDetail { name: "gitlab".into(), ..ClientDetail::default() };
         let name = request.into_inner().name;
         let wanted = [vpn, gitlab].into_iter().filter(|client| name.is_empty() || client.name == name);
-        Ok(Response::new(ListClientsReply { clients: wanted.collect(), ..ListClientsReply::default() }))
+        let at = |node: &str, state: &str| HomeServerSeen {
+            node: node.into(),
+            at_unix_ms: NOW_MS,
+            state: state.into(),
+            accounting_state: "alive".into(),
+        };
+        let server = |place: &str, learned: &str, warnings: &[&str], seen: Vec<HomeServerSeen>| HomeServerDetail {
+            target: "homes".into(),
+            place: place.into(),
+            learned_message_authenticator: learned.into(),
+            warnings: warnings.iter().map(|text| (*text).to_owned()).collect(),
+            seen,
+        };
+        let home_servers = vec![
+            server(
+                "10.0.0.5:1812",
+                "no",
+                &["answers without <b>it</b>"],
+                vec![at("gw-1", "alive"), at("gw-2", "dead")],
+            ),
+            server("radius.example:2083", "", &[], Vec::new()),
+        ];
+        let home_servers = if name.is_empty() { home_servers } else { Vec::new() };
+        Ok(Response::new(ListClientsReply { clients: wanted.collect(), home_servers }))
     }
     async fn list_accounting(&self, request: Request<ListAccountingRequest>) -> Answer<ListAccountingReply> {
         self.up()?;

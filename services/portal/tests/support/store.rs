@@ -55,6 +55,9 @@ pub struct FakeStore {
     pub warnings: Mutex<Vec<String>>,
     /// What a document makes weaker: a reason is asked for.
     pub weaker: Mutex<Vec<String>>,
+    /// What the client vpn lets through, and more keys of it.
+    pub weaknesses: Mutex<Vec<String>>,
+    vpn: Mutex<serde_json::Value>,
     /// What is applied is what is exported afterwards.
     pub takes_effect: AtomicBool,
     /// The directories that a document changes.
@@ -107,6 +110,12 @@ impl FakeUser {
 }
 
 impl FakeStore {
+    /// More keys of the client vpn.
+    pub fn change_vpn(&self, keys: serde_json::Value) {
+        *self.vpn.lock().expect("a lock") = keys;
+        self.facts.lock().expect("a lock").revision += 1;
+    }
+
     pub fn new(first: FirstEnrolment) -> Self {
         let store = Self {
             facts: Mutex::default(),
@@ -119,6 +128,8 @@ impl FakeStore {
             refusals: Mutex::default(),
             warnings: Mutex::default(),
             weaker: Mutex::default(),
+            weaknesses: Mutex::default(),
+            vpn: Mutex::new(serde_json::json!({})),
             takes_effect: AtomicBool::default(),
             changed_directories: Mutex::default(),
             runs: Mutex::default(),
@@ -271,7 +282,11 @@ impl Settings for FakeStore {
         }
         let first = serde_json::to_value(facts.first).expect("JSON");
         let bind = serde_json::json!({ "kind": "anonymous" });
-        let settings_json = serde_json::json!({
+        let mut settings_json = serde_json::json!({
+            "target": [{ "name": "homes", "kind": "radius", "directory": "corp", "servers": [
+                { "address": "10.0.0.5", "secret": "keep", "message_authenticator": "auto" },
+                { "address": "radius.example", "transport": "tls" },
+            ] }],
             "directory": [
                 { "name": "corp", "preset": "openldap", "urls": ["ldaps://dc"], "base": "dc=corp", "query_bind": bind },
                 { "name": "second", "preset": "openldap", "urls": ["ldaps://dc2"], "base": "dc=second", "query_bind": bind },
@@ -290,6 +305,8 @@ impl Settings for FakeStore {
                 { "name": "elsewhere", "protocol": "api", "sources": ["192.0.2.0/24"], "target": "corp", "api_keys": ["test-application"] },
             ],
         });
+        let more = self.vpn.lock().expect("a lock").clone();
+        settings_json["client"][0].as_object_mut().expect("vpn").extend(more.as_object().expect("keys").clone());
         let settings_json = settings_json.to_string();
         Ok(Response::new(FetchReply { revision: facts.revision, settings_json, ..FetchReply::default() }))
     }

@@ -814,6 +814,35 @@ async fn the_next_server_is_asked_where_the_first_is_silent_and_a_forged_answer_
 }
 
 #[tokio::test]
+async fn the_store_is_told_how_it_stands_with_each_server() {
+    // one that is silent is a zombie, the other one as good as ever
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.homes[0].says(|_| Vec::new());
+    world.homes[1].says(|request| accept(request, &[]));
+    world.verification.on_the_phone("ann", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let question = nas.question("ann", ANN);
+    nas.send(&question.octets).await;
+    assert_eq!(nas.hear_within(&question, Duration::from_secs(9)).await.code(), Code::AccessAccept);
+    let states = || {
+        let of_homes = world.store.home_servers().into_iter().filter(|it| it.target == "homes");
+        of_homes.map(|it| (it.place, it.state, it.accounting_state)).collect::<Vec<_>>()
+    };
+    // It is told every half minute.
+    let told = tokio::time::timeout(Duration::from_secs(45), async {
+        while !states().iter().any(|(_, state, _)| state != "alive") {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    told.await.expect("it is told");
+    let told = states();
+    assert_eq!(told.iter().filter(|(_, state, _)| state == "alive").count(), 1, "{told:?}");
+    let places: BTreeSet<_> = told.iter().map(|(place, ..)| place).collect();
+    assert!(places.len() == 2 && told.iter().all(|(_, _, accounting)| accounting == "alive"), "{told:?}");
+}
+
+#[tokio::test]
 async fn a_server_is_back_when_it_refuses_somebody_whom_nobody_knows_and_not_when_it_lets_them_in() {
     // no Status-Server goes there; each question has another password
     const NOBODY: &str = "nobody-of-this-name";

@@ -258,6 +258,43 @@ async fn every_form_of_a_name_is_one_person() {
 }
 
 #[tokio::test]
+async fn a_name_counts_in_the_forms_that_the_client_lists_and_in_no_other() {
+    // what is not listed is refused before anybody is looked for, also where unknown people are let in
+    use domain::NameForm::{Bare, UserPrincipalName};
+    let world = World::new().await;
+    let listed = |settings: &mut domain::settings::Settings| {
+        let client = settings.clients.iter_mut().find(|client| client.name.as_str() == "required").expect("there");
+        client.name_forms = vec![UserPrincipalName];
+        client.unknown_user = domain::settings::RefuseOrPass::Pass;
+    };
+    world.store.change(&world.bus, listed).await;
+    let gateway = world.gateway().await;
+    let mut nas = Nas::new(REQUIRED, gateway.address, SECRET).await;
+    let typed = format!("{ANN},{CODE}");
+    for name in ["ann", "ANN ", "uid=ann,ou=people,dc=corp,dc=example", "nobody", "CORP\\ann"] {
+        let question = nas.question(name, &typed);
+        assert_eq!(nas.ask(&question).await.code(), Code::AccessReject, "{name}");
+    }
+    assert_eq!(world.directory.binds(), 0);
+    let reasons = || world.verification.reports().into_iter().map(|(_, reason)| reason).collect::<Vec<_>>();
+    until("all are reported", async || reasons().len() == 5).await;
+    assert_eq!(reasons().iter().filter(|it| *it == "protocol_unsupported").count(), 4, "{:?}", reasons());
+    let question = nas.question("Ann@Corp.Example", &typed);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessAccept);
+
+    let both = |settings: &mut domain::settings::Settings| {
+        let client = settings.clients.iter_mut().find(|client| client.name.as_str() == "required").expect("there");
+        client.name_forms = vec![UserPrincipalName, Bare];
+    };
+    world.store.change(&world.bus, both).await;
+    until("it is in force", async || {
+        let question = nas.question("ann", &format!("{ANN},{SECOND_CODE}"));
+        nas.ask(&question).await.code() == Code::AccessAccept
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_directory_that_cannot_answer_is_never_a_yes_and_nobody_is_unknown_because_of_it() {
     // B-60
     let world = World::new().await;

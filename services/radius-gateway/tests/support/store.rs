@@ -10,8 +10,8 @@ use proto::user_store::password_tries_server::PasswordTries;
 use proto::user_store::radius_server::Radius;
 use proto::user_store::settings_server::Settings;
 use proto::user_store::{
-    AccountingRecord, AuditEvent, ClientReport, FetchReply, FetchRequest, Key, KeyRingReply, KeyRingRequest,
-    LearnClientReply, LearnClientRequest, PasswordOutcome, PasswordTry, PinServiceAccountReply,
+    AccountingRecord, AuditEvent, ClientReport, FetchReply, FetchRequest, HomeServerReport, Key, KeyRingReply,
+    KeyRingRequest, LearnClientReply, LearnClientRequest, PasswordOutcome, PasswordTry, PinServiceAccountReply,
     PinServiceAccountRequest, RecordAccountingReply, RecordAccountingRequest, RecordReply, RecordRequest,
     ReportClientsReply, ReportClientsRequest, ReservePasswordReply, ReservePasswordRequest, SettlePasswordReply,
     SettlePasswordRequest,
@@ -36,6 +36,7 @@ struct State {
     keys: Vec<(u32, [u8; 32])>,
     /// By node, what it told last of its clients.
     reports: HashMap<String, Vec<ClientReport>>,
+    home_servers: Vec<HomeServerReport>,
     accounting: Vec<AccountingRecord>,
     previous_until: HashMap<String, i64>,
     away: bool,
@@ -54,6 +55,7 @@ impl FakeStore {
             lessons,
             keys,
             reports,
+            home_servers: Vec::new(),
             accounting,
             previous_until: HashMap::new(),
             away: false,
@@ -68,6 +70,11 @@ impl FakeStore {
     /// What gateways have told of their clients: name, and whether it sends Message-Authenticator.
     pub fn lessons(&self) -> Vec<(String, bool)> {
         self.lock().lessons.clone()
+    }
+
+    /// As they were told last.
+    pub fn home_servers(&self) -> Vec<HomeServerReport> {
+        self.lock().home_servers.clone()
     }
 
     pub fn reports(&self) -> HashMap<String, Vec<ClientReport>> {
@@ -115,8 +122,10 @@ impl Radius for FakeStore {
         &self,
         request: Request<ReportClientsRequest>,
     ) -> Result<Response<ReportClientsReply>, Status> {
-        let ReportClientsRequest { node, clients } = request.into_inner();
-        self.there()?.reports.insert(node, clients);
+        let ReportClientsRequest { node, clients, home_servers } = request.into_inner();
+        let mut state = self.there()?;
+        state.reports.insert(node, clients);
+        state.home_servers = home_servers;
         Ok(Response::new(ReportClientsReply {}))
     }
 

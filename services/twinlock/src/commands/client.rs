@@ -7,8 +7,9 @@ use crate::{
 };
 use clap::{Subcommand, ValueEnum};
 use domain::settings::Settings;
+use portal::told;
 use proto::user_store::{
-    ClientDetail, ClientReport, ExportSettingsRequest, ListClientsRequest, NodeReport, ObserveClientRequest,
+    ClientDetail, ExportSettingsRequest, ListClientsRequest, NodeReport, ObserveClientRequest,
     RotateClientSecretRequest,
 };
 use serde_json::{Value, json};
@@ -120,7 +121,7 @@ async fn show(connection: &mut Connection, output: Output, name: String) -> Resu
         return Ok(());
     }
     output.record(&written);
-    for text in told(&detail) {
+    for text in lines(&detail) {
         line(&printable(&text));
     }
     Ok(())
@@ -175,6 +176,7 @@ fn seen(client: &ClientDetail) -> Value {
             Some(&client.learned_message_authenticator).filter(|learned| !learned.is_empty()),
         "previous_secret_until": time(client.previous_secret_until_unix_ms),
         "warnings": client.warnings,
+        "weaknesses": client.weaknesses,
         "reports": reports.collect::<Vec<_>>(),
     })
 }
@@ -184,7 +186,7 @@ fn known(milliseconds: u32) -> Option<u32> {
 }
 
 /// What is known of a client, for people: a line a fact, the warnings last.
-fn told(client: &ClientDetail) -> Vec<String> {
+fn lines(client: &ClientDetail) -> Vec<String> {
     let mut lines = vec![String::new()];
     if client.protocol == "radius" {
         lines.push(match time(client.last_seen_unix_ms) {
@@ -200,7 +202,7 @@ fn told(client: &ClientDetail) -> Vec<String> {
         for node in &client.reports {
             let report = node.report.clone().unwrap_or_default();
             lines.push(format!("node {}:", node.node));
-            lines.extend(sends(&report).into_iter().map(|text| format!("  {text}")));
+            lines.extend(told::of_client(&report).into_iter().map(|text| format!("  {text}")));
         }
     }
     match client.warnings.as_slice() {
@@ -210,39 +212,10 @@ fn told(client: &ClientDetail) -> Vec<String> {
     lines
 }
 
-fn sends(report: &ClientReport) -> Vec<String> {
-    let mut lines = Vec::new();
-    if !report.protocols.is_empty() {
-        lines.push(format!("sends {}", report.protocols.join(", ")));
-    }
-    if report.signed > 0 || report.unsigned > 0 {
-        lines.push(format!("requests with Message-Authenticator {}, without {}", report.signed, report.unsigned));
-    }
-    let seconds = |milliseconds: u32| format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100);
-    if let Some(interval) = known(report.retry_interval_ms) {
-        let how = if report.retries_anew { "with a new request" } else { "with the same request" };
-        lines.push(format!("tries again after {}, {how}", seconds(interval)));
-    } else if report.retries_anew {
-        lines.push("tries again with a new request".to_owned());
-    }
-    if report.retries_elsewhere {
-        lines.push("tries again at other nodes too".to_owned());
-    }
-    if let Some(waits) = known(report.waits_ms) {
-        lines.push(format!("waits {} for an answer", seconds(waits)));
-    }
-    let mut dropped: Vec<(&String, &u64)> = report.dropped.iter().collect();
-    dropped.sort();
-    if !dropped.is_empty() {
-        let dropped: Vec<String> = dropped.into_iter().map(|(code, count)| format!("{code} {count}")).collect();
-        lines.push(format!("packets without an answer: {}", dropped.join(", ")));
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proto::user_store::ClientReport;
 
     #[test]
     fn what_is_known_of_a_client_is_told_in_lines() {
@@ -267,7 +240,7 @@ mod tests {
             ..ClientDetail::default()
         };
         assert_eq!(
-            told(&client),
+            lines(&client),
             [
                 "",
                 "last seen 2026-11-20T12:00:00Z",
@@ -284,9 +257,9 @@ mod tests {
             ]
         );
         let unseen = ClientDetail { protocol: "radius".into(), ..ClientDetail::default() };
-        assert_eq!(told(&unseen), ["", "never seen", "nothing needs to be changed"]);
+        assert_eq!(lines(&unseen), ["", "never seen", "nothing needs to be changed"]);
         let ldap = ClientDetail { protocol: "ldap".into(), ..ClientDetail::default() };
-        assert_eq!(told(&ldap), ["", "nothing needs to be changed"]);
+        assert_eq!(lines(&ldap), ["", "nothing needs to be changed"]);
         assert_eq!(seen(&client)["reports"][0]["dropped"], json!({ "len": 1, "ma_bad": 2 }));
         assert_eq!(seen(&unseen)["last_seen"], Value::Null);
     }

@@ -4,18 +4,19 @@ use super::client::settings;
 use crate::{
     connect::Connection,
     failure::Failure,
-    output::{Output, line, printable},
+    output::{Output, line, printable, time},
 };
 use clap::Subcommand;
 use domain::settings::{Settings, Target, TargetKind};
-use proto::user_store::{HomeServerDetail, ListClientsRequest};
+use portal::told;
+use proto::user_store::{HomeServerDetail, HomeServerSeen, ListClientsRequest};
 use serde_json::{Value, json};
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Which there are.
     List,
-    /// One target: its settings, the clients that ask it, what its servers taught, and what should be changed.
+    /// One target: its settings, the clients that ask it, how each node finds its servers, what they taught, and what should be changed.
     Show { name: String },
 }
 
@@ -40,7 +41,7 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
             }
             output.record(&record);
             if !output.is_json() {
-                known.iter().flat_map(told).for_each(|text| line(&printable(&text)));
+                known.iter().flat_map(lines).for_each(|text| line(&printable(&text)));
             }
         }
     }
@@ -62,8 +63,14 @@ fn summary(settings: &Settings, target: &Target) -> Value {
 
 /// What is known of a server beside its settings.
 fn seen(server: &HomeServerDetail) -> Value {
+    let at_nodes = server.seen.iter().map(|seen| {
+        json!({
+            "node": seen.node, "at": time(seen.at_unix_ms), "state": seen.state, "accounting_state": seen.accounting_state,
+        })
+    });
     json!({
         "server": server.place,
+        "nodes": at_nodes.collect::<Vec<_>>(),
         "learned_message_authenticator":
             Some(&server.learned_message_authenticator).filter(|learned| !learned.is_empty()),
         "warnings": server.warnings,
@@ -71,8 +78,10 @@ fn seen(server: &HomeServerDetail) -> Value {
 }
 
 /// The same for people.
-fn told(server: &HomeServerDetail) -> Vec<String> {
-    let mut lines = Vec::new();
+fn lines(server: &HomeServerDetail) -> Vec<String> {
+    let place = &server.place;
+    let state = |seen: &HomeServerSeen| format!("server {place}, node {}: {}", seen.node, told::of_home_server(seen));
+    let mut lines: Vec<_> = server.seen.iter().map(state).collect();
     if !server.learned_message_authenticator.is_empty() {
         lines.push(format!(
             "server {}: message_authenticator learnt: {}",
@@ -101,17 +110,27 @@ mod tests {
             place: "10.0.0.5:1812".into(),
             learned_message_authenticator: "no".into(),
             warnings: vec!["answers without".into()],
+            seen: vec![HomeServerSeen {
+                node: "gw-1".into(),
+                at_unix_ms: 1_795_176_000_000,
+                state: "alive".into(),
+                accounting_state: "alive".into(),
+            }],
         };
+        let at_nodes =
+            json!([{ "node": "gw-1", "at": "2026-11-20T12:00:00Z", "state": "alive", "accounting_state": "alive" }]);
+        assert_eq!(seen(&server)["nodes"], at_nodes);
         assert_eq!(
-            told(&server),
+            lines(&server),
             [
+                "server 10.0.0.5:1812, node gw-1: alive",
                 "server 10.0.0.5:1812: message_authenticator learnt: no",
                 "warning: server 10.0.0.5:1812: answers without"
             ]
         );
         assert_eq!(seen(&server)["learned_message_authenticator"], "no");
         let quiet = HomeServerDetail { place: "10.0.0.6:1812".into(), ..HomeServerDetail::default() };
-        assert_eq!(told(&quiet), [""; 0]);
+        assert_eq!(lines(&quiet), [""; 0]);
         assert_eq!(seen(&quiet)["learned_message_authenticator"], Value::Null);
     }
 

@@ -1,4 +1,5 @@
-//! What the gateways see of their clients: one row a client and node, replaced by each report, gone with its node.
+//! What the gateways see of their clients, and of the RADIUS servers that they are clients of: one row a client or server and node,
+//! replaced by each report, gone with its node. A server's row has the name of what `learned` knows of it, which no client can have.
 
 use crate::Store;
 use crate::rpc::{StoreError, bounded, chain, id};
@@ -7,10 +8,10 @@ use crate::sql::{Arg, Session, args};
 use domain::settings::{Client, ClientProtocol, HomeServer, MessageAuthenticator, Settings, Target};
 use prost::Message;
 use proto::user_store::{
-    ClientDetail, ClientReport, HomeServerDetail, ListClientsReply, ListClientsRequest, NodeReport,
-    ReportClientsRequest,
+    ClientDetail, ClientReport, HomeServerDetail, HomeServerReport, HomeServerSeen, ListClientsReply,
+    ListClientsRequest, NodeReport, ReportClientsRequest,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 use tonic::Status;
 
@@ -18,10 +19,13 @@ use tonic::Status;
 const NODES_MAX: i64 = 64;
 /// Words a report may hold of one kind: there are fewer protocols and fewer drop codes.
 const WORDS_MAX: usize = 64;
+const STATES: [&str; 3] = ["alive", "zombie", "dead"];
+/// A gateway says how it stands with a server at least every ten minutes: what is older is of a node that is gone.
+const SERVER_SEEN_MS: i64 = 30 * 60_000;
 const PROTOCOLS: [&str; 9] =
     ["pap", "chap", "ms_chap", "ms_chap2", "eap", "arap", "none", "accounting", "status_server"];
 
-/// Replaces what this node told before. Clients the settings do not have (any more) are passed over.
+/// Replaces what this node told before. Clients and servers the settings do not have (any more) are passed over.
 pub async fn report(store: &Store, request: ReportClientsRequest) -> Result<(), StoreError> {
     id("node", &request.node)?;
     let now_ms = store.clock().now_ms();
@@ -40,8 +44,18 @@ pub async fn report(store: &Store, request: ReportClientsRequest) -> Result<(), 
                    last_seen_ms = excluded.last_seen_ms WHERE client_seen.last_seen_ms < excluded.last_seen_ms";
         session.execute(sql, args![client, report.last_seen_unix_ms]).await?;
     }
+    let known_servers = server_names(&rules);
+    let servers: BTreeMap<String, HomeServerReport> = request
+        .home_servers
+        .into_iter()
+        .filter(|it| STATES.contains(&it.state.as_str()) && STATES.contains(&it.accounting_state.as_str()))
+        .map(|report| (server_name(&report.target, &report.place), report))
+        .filter(|(name, _)| known_servers.contains(name))
+        .collect();
+    let reports = reports.iter().map(|(client, report)| (client, report.encode_to_vec()));
+    let servers = servers.iter().map(|(server, report)| (server, report.encode_to_vec()));
     let rows: Vec<Vec<Arg>> =
-        reports.iter().map(|(client, report)| args![client, &request.node, now_ms, report.encode_to_vec()]).collect();
+        reports.chain(servers).map(|(name, report)| args![name, &request.node, now_ms, report]).collect();
     // The same node may report at once from a process that is about to end and the one after it.
     let tail = "ON CONFLICT (client, node) DO UPDATE SET at_ms = excluded.at_ms, report = excluded.report";
     session.bulk("INSERT INTO client_reports (client, node, at_ms, report)", rows, tail).await?;
@@ -53,6 +67,24 @@ pub async fn report(store: &Store, request: ReportClientsRequest) -> Result<(), 
 
 fn is_radius_client(rules: &Settings, name: &str) -> bool {
     rules.client(name).is_some_and(|client| client.protocol == ClientProtocol::Radius)
+}
+
+/// As what it taught is kept under (R-12).
+fn server_name(target: &str, place: &str) -> String {
+    format!("target.{target}.{place}")
+}
+
+fn server_names(settings: &Settings) -> BTreeSet<String> {
+    let of = |target: &Target| {
+        let servers = target.servers.iter().map(|server| server_name(target.name.as_str(), &server.place()));
+        servers.collect::<Vec<_>>()
+    };
+    settings.targets.iter().flat_map(of).collect()
+}
+
+/// A place has a colon, and no name of a client has one.
+fn is_server(name: &str) -> bool {
+    name.contains(':')
 }
 
 fn clean(report: ClientReport, now_ms: i64) -> ClientReport {
@@ -78,6 +110,8 @@ pub struct Known {
     pub last_seen_ms: Option<i64>,
     pub learned: Option<bool>,
     pub previous_until_ms: Option<i64>,
+    /// Of a home server, the newest first.
+    pub home_server: Vec<HomeServerSeen>,
 }
 
 /// Everything that is kept of clients beside their settings.
@@ -85,10 +119,17 @@ pub async fn known(session: &mut Session, now_ms: i64) -> Result<HashMap<String,
     let mut known: HashMap<String, Known> = HashMap::new();
     let sql = "SELECT client, node, at_ms, report FROM client_reports ORDER BY at_ms DESC, node";
     for row in session.rows(sql, args![]).await? {
-        let report = ClientReport::decode(row.get::<Vec<u8>>("report")?.as_slice())
-            .map_err(|_| StoreError::Broken("a client's report"))?;
-        let report = NodeReport { node: row.get("node")?, at_unix_ms: row.get("at_ms")?, report: Some(report) };
-        known.entry(row.get("client")?).or_default().reports.push(report);
+        let (name, node, at_unix_ms) = (row.get::<String>("client")?, row.get("node")?, row.get("at_ms")?);
+        let report = row.get::<Vec<u8>>("report")?;
+        if is_server(&name) {
+            let HomeServerReport { state, accounting_state, .. } = HomeServerReport::decode(report.as_slice())
+                .map_err(|_| StoreError::Broken("a home server's report"))?;
+            let seen = HomeServerSeen { node, at_unix_ms, state, accounting_state };
+            known.entry(name).or_default().home_server.push(seen);
+            continue;
+        }
+        let report = ClientReport::decode(report.as_slice()).map_err(|_| StoreError::Broken("a client's report"))?;
+        known.entry(name).or_default().reports.push(NodeReport { node, at_unix_ms, report: Some(report) });
     }
     for row in session.rows("SELECT client, last_seen_ms FROM client_seen", args![]).await? {
         known.entry(row.get("client")?).or_default().last_seen_ms = Some(row.get("last_seen_ms")?);
@@ -105,9 +146,10 @@ pub async fn known(session: &mut Session, now_ms: i64) -> Result<HashMap<String,
 
 /// What is known of a client goes with it: another one of the name is another device.
 pub async fn forget_removed(session: &mut Session, next: &Settings) -> Result<(), StoreError> {
+    let servers = server_names(next);
     for row in session.rows("SELECT client FROM client_reports UNION SELECT client FROM client_seen", args![]).await? {
         let client: String = row.get("client")?;
-        if !is_radius_client(next, &client) {
+        if !is_radius_client(next, &client) && !servers.contains(&client) {
             session.execute("DELETE FROM client_reports WHERE client = $1", args![&client]).await?;
             session.execute("DELETE FROM client_seen WHERE client = $1", args![&client]).await?;
         }
@@ -134,7 +176,7 @@ pub async fn list(store: &Store, request: ListClientsRequest) -> Result<ListClie
     }
     let servers = current.targets.iter().flat_map(|target| target.servers.iter().map(move |server| (target, server)));
     let servers = servers.filter(|_| request.name.is_empty());
-    let home_servers = servers.map(|(target, server)| home_server(target, server, &mut known)).collect();
+    let home_servers = servers.map(|(target, server)| home_server(target, server, &mut known, now_ms)).collect();
     Ok(ListClientsReply { clients, home_servers })
 }
 
@@ -161,15 +203,22 @@ fn counts(before: &BTreeMap<String, u64>, reply: &ListClientsReply) -> BTreeMap<
     gone.chain(clients).collect()
 }
 
-fn home_server(target: &Target, server: &HomeServer, known: &mut HashMap<String, Known>) -> HomeServerDetail {
-    let name = format!("target.{}.{}", target.name, server.place());
+fn home_server(
+    target: &Target,
+    server: &HomeServer,
+    known: &mut HashMap<String, Known>,
+    now_ms: i64,
+) -> HomeServerDetail {
     let auto = server.message_authenticator == MessageAuthenticator::Auto;
-    let learned = known.remove(&name).and_then(|known| known.learned).filter(|_| auto);
+    let known = known.remove(&server_name(target.name.as_str(), &server.place())).unwrap_or_default();
+    let learned = known.learned.filter(|_| auto);
+    let recent = |seen: &HomeServerSeen| now_ms.saturating_sub(seen.at_unix_ms) < SERVER_SEEN_MS;
     HomeServerDetail {
         target: target.name.to_string(),
         place: server.place(),
         learned_message_authenticator: word(learned).into(),
         warnings: super::warnings::of_home_server(server, learned),
+        seen: known.home_server.into_iter().filter(recent).collect(),
     }
 }
 
@@ -184,6 +233,7 @@ fn word(learned: Option<bool>) -> &'static str {
 fn detail(settings: &Settings, client: &Client, known: Known, now_ms: i64) -> ClientDetail {
     let radius = client.protocol == ClientProtocol::Radius;
     let warnings = super::warnings::warnings(settings, client, &known, now_ms);
+    let weaknesses = warnings.iter().filter(|it| it.weakens).map(|it| it.text.clone()).collect();
     let rule = match client.message_authenticator {
         _ if !radius => "",
         MessageAuthenticator::Yes => "yes",
@@ -206,7 +256,8 @@ fn detail(settings: &Settings, client: &Client, known: Known, now_ms: i64) -> Cl
         previous_secret_until_unix_ms: known.previous_until_ms.unwrap_or(0),
         wait_seconds: client.wait_seconds,
         reports: known.reports,
-        warnings,
+        warnings: warnings.into_iter().map(|it| it.text).collect(),
+        weaknesses,
         observe_until: client.observe_until.clone().unwrap_or_default(),
         last_seen_unix_ms: known.last_seen_ms.unwrap_or(0),
     }

@@ -19,12 +19,33 @@ const WRONG_MANY: u64 = 3;
 const SPARE_SECONDS: u32 = 5;
 const WAIT_SECONDS_MIN: u32 = 10;
 
+/// In one sentence.
+pub struct Warning {
+    pub text: String,
+    /// It says what the client lets through: people without a second factor, or packets that somebody may have forged.
+    pub weakens: bool,
+}
+
+/// In the order in which they are told.
+#[derive(Default)]
+struct Found(Vec<Warning>);
+
+impl Found {
+    fn push(&mut self, text: String) {
+        self.0.push(Warning { text, weakens: false });
+    }
+
+    fn weakens(&mut self, text: String) {
+        self.0.push(Warning { text, weakens: true });
+    }
+}
+
 /// The most important first; empty = all is well.
-pub fn warnings(settings: &Settings, client: &Client, known: &Known, now_ms: i64) -> Vec<String> {
-    let mut found = Vec::new();
+pub fn warnings(settings: &Settings, client: &Client, known: &Known, now_ms: i64) -> Vec<Warning> {
+    let mut found = Found::default();
     without_second_factor(client, now_ms, &mut found);
     if client.protocol != ClientProtocol::Radius {
-        return found;
+        return found.0;
     }
     let seen = Seen::of(&known.reports, now_ms);
     secret(known, &seen, now_ms, &mut found);
@@ -40,7 +61,7 @@ pub fn warnings(settings: &Settings, client: &Client, known: &Known, now_ms: i64
         }
         Some(_) => {}
     }
-    found
+    found.0
 }
 
 /// The same of a RADIUS server that we are a client of. What its settings alone tell, their check says.
@@ -97,10 +118,10 @@ fn unix_ms(text: &str) -> Option<i64> {
     Some(at.unix_timestamp().saturating_mul(1000))
 }
 
-fn without_second_factor(client: &Client, now_ms: i64, found: &mut Vec<String>) {
+fn without_second_factor(client: &Client, now_ms: i64, found: &mut Found) {
     let open = |until: &Option<String>| until.as_deref().and_then(unix_ms).is_none_or(|until| until > now_ms);
     if let Some(until) = client.observe_until.as_ref().filter(|_| open(&client.observe_until)) {
-        found.push(format!(
+        found.weakens(format!(
             "is only observed until {until}: the password alone lets people in; `twinlock client observe {} off` ends it",
             client.name
         ));
@@ -108,11 +129,11 @@ fn without_second_factor(client: &Client, now_ms: i64, found: &mut Vec<String>) 
     if client.when_unavailable == RefuseOrPass::Pass && open(&client.when_unavailable_until) {
         let whom = if client.when_unavailable_groups.is_empty() { "everybody" } else { "members of some groups" };
         let until = client.when_unavailable_until.as_ref().map(|until| format!(", until {until}")).unwrap_or_default();
-        found.push(format!("lets {whom} in on the password while verification is down (when_unavailable){until}"));
+        found.weakens(format!("lets {whom} in on the password while verification is down (when_unavailable){until}"));
     }
 }
 
-fn secret(known: &Known, seen: &Seen<'_>, now_ms: i64, found: &mut Vec<String>) {
+fn secret(known: &Known, seen: &Seen<'_>, now_ms: i64, found: &mut Found) {
     if seen.ma_bad >= WRONG_MANY {
         found.push(format!(
             "{} packets had a wrong Message-Authenticator and were dropped: the device has another shared secret",
@@ -129,7 +150,7 @@ fn secret(known: &Known, seen: &Seen<'_>, now_ms: i64, found: &mut Vec<String>) 
     }
 }
 
-fn signature(client: &Client, known: &Known, seen: &Seen<'_>, found: &mut Vec<String>) {
+fn signature(client: &Client, known: &Known, seen: &Seen<'_>, found: &mut Found) {
     if client.transport == Transport::Tls {
         return;
     }
@@ -146,27 +167,27 @@ fn signature(client: &Client, known: &Known, seen: &Seen<'_>, found: &mut Vec<St
     }
     if !demanded && seen.unsigned > 0 {
         let all = seen.signed.saturating_add(seen.unsigned);
-        found.push(format!(
+        found.weakens(format!(
             "{} of {all} requests had no Message-Authenticator: switch it on at the device, then write \
              message_authenticator = \"yes\" (CVE-2024-3596)",
             seen.unsigned
         ));
     }
     if !demanded && seen.unsigned_with_proxy_state > 0 {
-        found.push(format!(
+        found.weakens(format!(
             "{} requests without Message-Authenticator came through a proxy: limit_proxy_state refuses such",
             seen.unsigned_with_proxy_state
         ));
     }
     if !demanded && client.limit_proxy_state == MessageAuthenticator::No {
-        found.push(
+        found.weakens(
             "both protections against forged answers are off (CVE-2024-3596): who stands between can let anybody in"
                 .to_owned(),
         );
     }
 }
 
-fn patience(client: &Client, seen: &Seen<'_>, found: &mut Vec<String>) {
+fn patience(client: &Client, seen: &Seen<'_>, found: &mut Found) {
     let waits = seen.waits_ms / 1000;
     // One that goes on at another node has not given up where it stopped.
     if seen.waits_ms > 0 && !seen.retries_elsewhere && waits < client.wait_seconds {
@@ -191,7 +212,7 @@ fn patience(client: &Client, seen: &Seen<'_>, found: &mut Vec<String>) {
     }
 }
 
-fn methods(settings: &Settings, client: &Client, seen: &Seen<'_>, found: &mut Vec<String>) {
+fn methods(settings: &Settings, client: &Client, seen: &Seen<'_>, found: &mut Found) {
     let ms_chap = seen.protocols.contains("ms_chap") || seen.protocols.contains("ms_chap2");
     if ms_chap {
         // R-59

@@ -60,7 +60,7 @@ const PIN: Weaker = Words(&["true", "", "false"], 1);
 const EXEMPT_ITEM: &str = "exempt_item";
 
 /// Section and key; `*` stands for an entry of a list. Beside these: whatever is called `danger_...`.
-const KEYS: [(&str, &str, Weaker); 83] = [
+const KEYS: [(&str, &str, Weaker); 85] = [
     ("portal", "first_enrolment", Words(&["off", "invitation", "open"], 1)),
     ("verification", "cool_down_seconds", Less(60)),
     ("verification", "prompts_per_day", More(50)),
@@ -121,6 +121,8 @@ const KEYS: [(&str, &str, Weaker); 83] = [
     ("client", "service_accounts.*.name", Present),
     ("client", "service_accounts.*.sources", Within(&OneOf)),
     ("client", "service_accounts.*.certificates", Within(&OneOf)),
+    ("client", "password_protocols", OneOf),
+    ("client", "name_forms", OneOf),
     ("client", "unknown_user", REFUSE_PASS),
     ("client", "not_enrolled", REFUSE_PASS),
     ("client", "number_matching", Words(&["yes", "no"], 0)),
@@ -412,7 +414,7 @@ mod tests {
         ["entryUUID:00000000-0000-0000-0000-000000000001", "entryUUID:00000000-0000-0000-0000-000000000002"];
 
     /// Section, key, a stronger and a weaker value as the document has them; empty = not written.
-    const CASES: [(&str, &str, &str, &str); 103] = [
+    const CASES: [(&str, &str, &str, &str); 106] = [
         ("portal", "first_enrolment", "first_enrolment = 'off'", ""),
         ("portal", "first_enrolment", "", "first_enrolment = 'open'"),
         ("verification", "cool_down_seconds", "", "cool_down_seconds = 0"),
@@ -523,6 +525,9 @@ mod tests {
         ("client", "without_credentials", "", "without_credentials = 'pass'"),
         ("client", "answers_max", "", "answers_max = 5"),
         ("client", "tls", "", "tls = 'danger_optional'"),
+        ("client", "password_protocols", "password_protocols = ['pap']", ""),
+        ("client", "password_protocols", "password_protocols = ['eap']", "password_protocols = ['eap', 'ms_chap2']"),
+        ("client", "name_forms", "name_forms = ['bare']", "name_forms = ['bare', 'alternate']"),
         ("client", "certificates", "certificates = ['dns:a']", ""),
         ("client", "certificates", "certificates = ['dns:a']", "certificates = ['dns:a', 'dns:b']"),
         ("client", "ca", "ca = 'PEM'", ""),

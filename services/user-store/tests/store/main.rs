@@ -161,6 +161,7 @@ rules! {
     radius::a_former_secret_is_sealed_anew_with_the_others,
     radius::a_home_servers_secret_is_the_gateways_and_goes_to_no_other_server,
     radius::what_a_home_server_taught_is_kept_until_it_is_another,
+    radius::how_it_stands_with_a_home_server_is_what_each_node_told_last,
     radius::a_node_replaces_what_it_told_and_is_forgotten_after_a_day,
     radius::not_more_nodes_are_remembered_than_there_can_be,
     radius::clients_are_shown_with_what_is_known_and_what_should_change,

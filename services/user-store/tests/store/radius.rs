@@ -5,8 +5,8 @@ use proto::common::Secret;
 use proto::permissions::part;
 use proto::user_store::{
     AccountingRecord, ApplySettingsReply, ApplySettingsRequest, ClientDetail, ClientReport, FetchReply, FetchRequest,
-    LearnClientRequest, ListAccountingReply, ListAccountingRequest, ListClientsReply, ListClientsRequest,
-    ObserveClientRequest, RecordAccountingRequest, ReportClientsRequest, RotateClientSecretReply,
+    HomeServerReport, LearnClientRequest, ListAccountingReply, ListAccountingRequest, ListClientsReply,
+    ListClientsRequest, ObserveClientRequest, RecordAccountingRequest, ReportClientsRequest, RotateClientSecretReply,
     RotateClientSecretRequest, admin_server::Admin, radius_server::Radius, settings_server::Settings,
 };
 use tonic::{Code, Request, Status};
@@ -210,8 +210,44 @@ pub async fn what_a_home_server_taught_is_kept_until_it_is_another(lab: Fixture)
     assert!(learned().await.is_empty(), "another server");
 }
 
+pub async fn how_it_stands_with_a_home_server_is_what_each_node_told_last(lab: Fixture) {
+    //
+    apply(&lab, &(SETTINGS.to_owned() + TARGET), &[HOME]).await;
+    let tell = async |node: &str, place: &str, state: &str| {
+        let of = |place: &str, state: &str| HomeServerReport {
+            target: "home".into(),
+            place: place.into(),
+            state: state.into(),
+            accounting_state: "alive".into(),
+        };
+        let home_servers = vec![of(place, state), of("10.9.9.9:1812", "dead")];
+        let request = ReportClientsRequest { node: node.into(), clients: Vec::new(), home_servers };
+        lab.services.radius.report_clients(Request::new(request)).await.expect("told");
+    };
+    let seen = async || {
+        let servers = clients_reply(&lab).await.home_servers;
+        assert_eq!(servers.len(), 1);
+        servers[0].seen.iter().map(|it| format!("{} {} {}", it.node, it.state, it.accounting_state)).collect::<Vec<_>>()
+    };
+    assert_eq!(seen().await, [""; 0]);
+    tell("a", "10.0.0.5:1812", "dead").await;
+    lab.clock.advance(1000);
+    tell("b", "10.0.0.5:1812", "zombie").await;
+    assert_eq!(seen().await, ["b zombie alive", "a dead alive"]);
+    tell("a", "10.0.0.5:1812", "alive").await;
+    tell("b", "10.0.0.5:1812", "asleep").await;
+    assert_eq!(seen().await, ["a alive alive"], "a word that is none");
+    assert_eq!(lab.number("SELECT COUNT(*) FROM client_reports").await, 1, "of no other server anything is kept");
+    apply(&lab, &(SETTINGS.to_owned() + &TARGET.replace("file:home.secret", "keep")), &[]).await;
+    assert_eq!(seen().await.len(), 1, "the same server");
+    lab.clock.advance(30 * 60_000);
+    assert_eq!(seen().await, [""; 0], "whoever told it is gone");
+    assert_eq!(apply(&lab, SETTINGS, &[]).await.errors, [""; 0]);
+    assert_eq!(lab.number("SELECT COUNT(*) FROM client_reports").await, 0);
+}
+
 async fn report(lab: &Fixture, node: &str, clients: Vec<ClientReport>) {
-    let request = ReportClientsRequest { node: node.into(), clients };
+    let request = ReportClientsRequest { node: node.into(), clients, ..ReportClientsRequest::default() };
     lab.services.radius.report_clients(Request::new(request)).await.expect("told");
 }
 

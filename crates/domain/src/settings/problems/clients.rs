@@ -1,5 +1,6 @@
 //! Clients: what each says by itself, and whose network and whose certificate is whose.
 
+mod asks;
 mod reply;
 
 use super::providers::certificate as authority;
@@ -55,6 +56,7 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, client: &Cl
     if client.groups.iter().chain(&client.when_unavailable_groups).any(String::is_empty) {
         findings.error(key("groups"), "holds an empty text; a group is written as its DN or objectGUID:...");
     }
+    asks::name_forms(findings, client, &key);
     without_factor(findings, client, &key);
     remember(findings, client, &key);
     match client.protocol {
@@ -245,6 +247,7 @@ fn radius_problems(findings: &mut Findings, settings: &Settings, client: &Client
             "is \"no\", appended is \"off\" and no method asks on the phone: nobody could log in; allow one of them",
         );
     }
+    asks::password_protocols(findings, settings, client, key);
     at_target(findings, settings, client, key);
     reply::problems(findings, client, key);
     keys_of_ldap(findings, client, key);
@@ -387,6 +390,7 @@ fn keys_of_radius(findings: &mut Findings, client: &Client, key: Key<'_>) {
         ("certificates", !client.certificates.is_empty() && client.protocol != ClientProtocol::Ldap),
         ("ca", client.ca.is_some()),
         ("charset", client.charset != Charset::default()),
+        ("password_protocols", !client.password_protocols.is_empty()),
         ("without_credentials", client.without_credentials != RefuseOrPass::default()),
         ("challenge_seconds", client.challenge_seconds != 120),
         ("answers_max", client.answers_max != 3),

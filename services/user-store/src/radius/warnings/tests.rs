@@ -24,7 +24,11 @@ secret = "keep"
 /// What is said of the VPN with these keys, of which this is known.
 fn said(keys: &str, known: Known) -> Vec<String> {
     let settings: Settings = toml::from_str(&format!("{DOCUMENT}{keys}")).expect("a document");
-    warnings(&settings, &settings.clients[0], &known, NOW_MS)
+    told(&settings, &known).into_iter().map(|it| it.text).collect()
+}
+
+fn told(settings: &Settings, known: &Known) -> Vec<Warning> {
+    warnings(settings, &settings.clients[0], known, NOW_MS)
 }
 
 /// Seen just now, by one node that saw this.
@@ -163,8 +167,8 @@ fn ms_chap_is_said_wherever_it_is_checked_and_at_a_directory_that_it_cannot_be()
     // R-59, R-56
     let document = DOCUMENT.replace("target = \"corp\"", "target = \"home\"");
     let settings: Settings = toml::from_str(&document).expect("a document");
-    let at_home = warnings(&settings, &settings.clients[0], &seen(protocols(&["ms_chap2"])), NOW_MS);
-    assert!(at_home.len() == 1 && at_home[0].starts_with("uses MS-CHAP: over UDP the password"), "{at_home:?}");
+    let at_home = told(&settings, &seen(protocols(&["ms_chap2"])));
+    assert!(at_home.len() == 1 && at_home[0].text.starts_with("uses MS-CHAP: over UDP the password"));
     let at_directory = said("", seen(protocols(&["ms_chap", "ms_chap2"])));
     assert!(
         at_directory.len() == 2 && at_directory[1].starts_with("asks by MS-CHAP, MS-CHAPv2, which the directory corp")
@@ -236,6 +240,22 @@ fn of_other_clients_only_what_lets_people_in_is_said() {
     let document = DOCUMENT.replace("protocol = \"radius\"", "protocol = \"ldap\"").replace("secret = \"keep\"\n", "")
         + "observe_until = \"2026-12-01T00:00:00Z\"\n";
     let settings: Settings = toml::from_str(&document).expect("a document");
-    let found = warnings(&settings, &settings.clients[0], &Known::default(), NOW_MS);
-    assert!(found.len() == 1 && found[0].starts_with("is only observed"), "{found:?}");
+    let found = told(&settings, &Known::default());
+    assert!(found.len() == 1 && found[0].text.starts_with("is only observed"));
+}
+
+#[test]
+fn what_a_client_lets_through_is_told_apart_from_what_does_not_work() {
+    // R-09, R-10, FB-04, V-40
+    let keys = "message_authenticator = \"no\"\nlimit_proxy_state = \"no\"\nwhen_unavailable = \"pass\"\n\
+                observe_until = \"2026-12-01T00:00:00Z\"\n";
+    let settings: Settings = toml::from_str(&format!("{DOCUMENT}{keys}")).expect("a document");
+    let report = ClientReport { unsigned: 2, unsigned_with_proxy_state: 1, waits_ms: 5_000, ..dropped("ma_bad", 3) };
+    let told = told(&settings, &seen(report));
+    let begin = |weakens: bool| {
+        let of = told.iter().filter(|it| it.weakens == weakens);
+        of.map(|it| it.text.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    assert_eq!(begin(true), ["is only", "lets everybody", "2 of", "1 requests", "both protections"]);
+    assert_eq!(begin(false), ["3 packets", "gives up"]);
 }
