@@ -16,12 +16,13 @@ mod alike;
 mod notices;
 mod shared;
 mod table;
+mod turn;
 
 pub(crate) use shared::SharedRequests;
 pub(crate) use table::{Repeat, Table};
 
 use crate::attempt::{Attempt, Ended, escaped};
-use crate::credentials::Continues;
+use crate::credentials::{Continues, Takes};
 use crate::listener::{Drop, Request};
 use crate::login::{self, Granted, Opened, Verdict};
 use crate::metrics::{InFlight, PacketCode, PacketOutcome};
@@ -39,7 +40,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use table::{Arrival, HasBegun, Interrupted, Predecessor, Running, Taken};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
+use turn::in_turn;
 use uuid::Uuid;
 
 /// How long a request waits for the prompt of the one before it to be withdrawn. It goes on then all the same: verification has
@@ -52,11 +54,14 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
     let client = request.client.clone();
     let fingerprint = Fingerprint::of(verified);
     let asks = packet.code() == Code::AccessRequest;
-    let terms = credentials::Terms::of(&client, gateway.settings.takes(&client.settings.target));
+    let takes = gateway.settings.takes(&client.settings.target);
+    let terms = credentials::Terms::of(&client, takes);
     let continues = match asks {
         true => credentials::continues(verified, terms, &gateway.keys.state(), gateway.now_unix_seconds()),
         false => Continues::Nothing,
     };
+    // Whoever goes on with a conversation waits for nobody, and home servers have people of their own to wait for.
+    let in_turn = asks && continues == Continues::Nothing && takes != Takes::Everything;
     let begun = match &continues {
         Continues::Nothing => HasBegun::No,
         Continues::Ours => HasBegun::Yes,
@@ -85,7 +90,8 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
     let count = |outcome| gateway.metrics.packet(client.name(), PacketCode::of(packet.octets()), outcome);
     let known = Known { key, fingerprint, alike: alike.filter(LookAlike::joins) };
     match taken {
-        Taken::Copy(repeat) => {
+        Taken::Copy { work, repeat } => {
+            gateway.queue.heard(&client.settings.target, work.serial(), Instant::now());
             // Reports wait for nobody, and are repeated for longer.
             if asks {
                 gateway.note_repeat(&client, repeat);
@@ -102,7 +108,7 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
                 gateway.observed().repeats_anew(client.name(), gateway.started.elapsed());
             }
             let unless_begun = unless_begun.map(|drop| (drop, continues));
-            let arrived = Box::new(Arrived { known, predecessor, unless_begun });
+            let arrived = Box::new(Arrived { known, predecessor, unless_begun, in_turn });
             let job = Job { gateway: gateway.clone(), request, id, running };
             // Tens of thousands of them may wait for their person. Whatever comes before that, or after it, is boxed, and has no room in
             // what waits.
@@ -114,7 +120,8 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
                 job.leave();
             });
         }
-        Taken::Joins { id, running, answered, repeat } => {
+        Taken::Joins { id, running, answered, work, repeat } => {
+            gateway.queue.heard(&client.settings.target, work.serial(), Instant::now());
             gateway.note_repeat(&client, repeat);
             gateway.observed().repeats_anew(client.name(), gateway.started.elapsed());
             gateway.metrics.joined(client.name());
@@ -140,9 +147,15 @@ impl Job {
     /// The work is over. A device that was not there any more for its answer tells how long it waits.
     fn leave(&self) {
         let Self { gateway, request, id, .. } = self;
+        self.gives_place();
         if let Some(waited) = gateway.exchanges.leave(id) {
             gateway.observed().gives_up(request.client.name(), waited, gateway.started.elapsed());
         }
+    }
+
+    /// Others may be worked on: it waits for a person, or is over.
+    fn gives_place(&self) {
+        self.gateway.queue.leave(&self.request.client.settings.target, self.id.serial(), Instant::now());
     }
 }
 
@@ -160,6 +173,8 @@ struct Arrived {
     predecessor: Option<Predecessor>,
     /// Why it is not taken, and what it says that it goes on with.
     unless_begun: Option<(Drop, Continues)>,
+    /// It waits for its turn where there are too many.
+    in_turn: bool,
 }
 
 /// Whether a request is taken: what there was no room for, if another node has passed on the State that it goes on with. If
@@ -181,7 +196,7 @@ async fn is_taken(job: &Job, unless_begun: Option<(Drop, Continues)>) -> bool {
 #[expect(clippy::manual_async_fn, reason = "an `async fn` holds its arguments twice as long as it waits")]
 fn work(job: &Job, arrived: Box<Arrived>) -> impl Future<Output = ()> + Send {
     async move {
-        let Some(begun) = Box::pin(take_up(job, arrived)).await else { return };
+        let Some(begun) = Box::pin(in_turn(job, arrived)).await else { return };
         let client = job.request.client.name();
         job.gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Ok);
         let span = tracing::info_span!(
@@ -197,7 +212,7 @@ fn work(job: &Job, arrived: Box<Arrived>) -> impl Future<Output = ()> + Send {
 /// What all nodes agree on before a login begins; `None`: it is another's, or answered, and nothing is left to do.
 async fn take_up(job: &Job, arrived: Box<Arrived>) -> Option<Box<Begun>> {
     let Job { gateway, request, id, running } = job;
-    let Arrived { known, predecessor, unless_begun } = *arrived;
+    let Arrived { known, predecessor, unless_begun, in_turn: _ } = *arrived;
     if !is_taken(job, unless_begun).await {
         return None;
     }
@@ -557,6 +572,9 @@ fn settle<'j>(
         let verdict = match opened {
             Opened::Decided(verdict) => verdict,
             Opened::Asks(second) => {
+                if second.question.may_wait_for_a_person() {
+                    job.gives_place();
+                }
                 let said = job.gateway.verifier.ask(attempt, &second.question, job.request.deadline()).await;
                 Box::pin(login::decide(&job.gateway, &job.request, attempt, in_flight, second, said)).await
             }
@@ -564,6 +582,7 @@ fn settle<'j>(
         let answer = write(&job.gateway, &job.request, attempt, *verdict, stepped_back.load(Ordering::Relaxed));
         let refused = matches!(answer.verdict, Verdict::Reject(_));
         *settled = Some(Box::new(answer));
+        job.gives_place();
         if refused {
             // whoever guesses learns slowly, and not from how long the answer took.
             Box::pin(sleep_until(job.request.received + job.gateway.config.reject_delay())).await;

@@ -48,12 +48,13 @@ use affinity::Affinity;
 use anyhow::Context;
 use challenges::Challenges;
 use directory::{Directories, Observation, Options, Outcome, WrongPasswords};
-use domain::Reason;
+use domain::{ObjectName, Reason};
 use exchange::{Repeat, SharedRequests, Table};
 use fail_open::Presence;
 use keys::Keys;
 use listener::{Drop, DropLog, Path, Ports, Seats};
 use lockout_guard::LockoutGuard;
+use login_queue::Queue;
 use metrics::{Metrics, PacketCode, PacketOutcome};
 use observed::Observed;
 use proto::user_store::ReportClientsRequest;
@@ -202,6 +203,7 @@ async fn assemble(config: RadiusSection, deps: Deps, process: Process) -> Arc<Ga
         started: Instant::now(),
         nodes: deps.nodes,
         exchanges: Table::new(config.in_work_max.size(), config.in_work_per_client_max.size(), config.reply_kept()),
+        queue: Queue::default(),
         seats: Arc::default(),
         budget: Mutex::new(Budget::new(config.packets_per_second_max.get())),
         drops: Mutex::default(),
@@ -239,6 +241,8 @@ pub(crate) struct Gateway {
     fail_open: Arc<fail_open::FailOpen>,
     store: Arc<dyn RadiusStore>,
     exchanges: Table,
+    /// Logins before each directory or domain.
+    queue: Queue<ObjectName>,
     /// Absent where this node is alone.
     requests: Option<SharedRequests>,
     challenges: Challenges,
@@ -340,6 +344,7 @@ async fn keep_tidy(gateway: Arc<Gateway>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         gateway.exchanges.expire();
+        gateway.queue.expire(Instant::now());
         gateway.drops.lock().unwrap_or_else(PoisonError::into_inner).forget_old(gateway.started.elapsed());
         for (attempt, step) in gateway.challenges.expire(gateway.clock.now_ms()) {
             tell_of_silence(&gateway, attempt, step);

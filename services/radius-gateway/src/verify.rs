@@ -85,6 +85,11 @@ impl Question {
             Self::Complete | Self::Answer { .. } => Primary::Passed,
         }
     }
+
+    /// What has no code is answered when a person has done something, and that may take a minute.
+    pub(crate) fn may_wait_for_a_person(&self) -> bool {
+        matches!(self, Self::Begin { code: None, .. })
+    }
 }
 
 /// What verification said about an attempt.

@@ -26,6 +26,7 @@ const OURS: &[(&str, &[&str])] = &[
     ("crates/waiting-calls", &["crates/service-kit", "proto"]),
     // What both gateways do before a bind: they ask the store whether there may be one.
     ("crates/lockout-guard", &["crates/domain", "crates/service-kit", "proto"]),
+    ("crates/login-queue", &[]),
     // What both gateways do while verification is down: they ask the directory, and write to the store.
     ("crates/fail-open", &["crates/directory", "crates/domain", "crates/ldap-wire", "crates/service-kit", "proto"]),
 ];

@@ -1,8 +1,8 @@
 //! LDAP logins: connect, bind with password and code, one search by uid, unbind.
 
 use crate::load::{Ending, Load, Report, drive};
+use crate::people::{Login, People};
 use anyhow::{Context, Result};
-use bench::people::{Login, People};
 use bytes::BytesMut;
 use ldap_wire::{
     BindRequest, Filter, Framer, LdapResult, Limits, Message, MessageId, Op, Password, Peer, Scope, SearchRequest, bind,
@@ -35,7 +35,7 @@ pub async fn ended(operation: impl Future<Output = Result<Ending>>) -> Ending {
     }
 }
 
-async fn session(server: SocketAddr, base: &str, login: &Login) -> Result<Ending> {
+pub async fn session(server: SocketAddr, base: &str, login: &Login) -> Result<Ending> {
     let mut connection = Connection::open(server).await?;
     if !connection.bind(&login.name, &format!("{},{}", login.password, login.code)).await? {
         return Ok("refused");

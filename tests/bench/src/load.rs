@@ -3,7 +3,7 @@
 //! In an open loop the latency of an operation counts from when it was due, not from when it could begin: a server that
 //! stalls is seen to stall (no coordinated omission).
 
-use bench::cpu;
+use crate::cpu;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::{
@@ -32,7 +32,7 @@ pub enum Shape {
 }
 
 /// At most so many operations at once in an open loop; what is due beyond counts as not begun.
-const IN_FLIGHT_MAX: usize = 20_000;
+const IN_FLIGHT_MAX: usize = 60_000;
 
 /// How one operation ended: `"accept"`, `"reject"`, `"timeout"` ...
 pub type Ending = &'static str;
@@ -45,7 +45,7 @@ pub struct Report {
     pub operations: u64,
     pub per_second: f64,
     pub endings: BTreeMap<Ending, u64>,
-    not_begun: u64,
+    pub not_begun: u64,
     pub milliseconds: Percentiles,
     /// CPU time of the server for each operation, where its process id was given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,10 +66,28 @@ where
     O: Fn() -> F + Send + Sync + 'static,
     F: Future<Output = Ending> + Send,
 {
+    drive_each(what, load, operation, |_| {}).await
+}
+
+/// One operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Done {
+    /// When it was due, from the begin of the load.
+    pub due: Duration,
+    pub latency: Duration,
+    pub ending: Ending,
+}
+
+/// The same, and tells of each when it has ended.
+pub async fn drive_each<O, F>(what: &'static str, load: Load, operation: O, mut each: impl FnMut(Done)) -> Report
+where
+    O: Fn() -> F + Send + Sync + 'static,
+    F: Future<Output = Ending> + Send,
+{
     let operation = Arc::new(operation);
     let cpu_before = load.server_pid.and_then(cpu::ticks);
     let begin = Instant::now();
-    let (sender, mut receiver) = mpsc::unbounded_channel::<(Duration, Ending)>();
+    let (sender, mut receiver) = mpsc::unbounded_channel::<(Instant, Duration, Ending)>();
     let driver = tokio::spawn(async move {
         match load.shape {
             Shape::Closed { workers } => {
@@ -81,7 +99,8 @@ where
     });
     let mut histogram: Histogram<u64> = Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are valid");
     let mut endings: BTreeMap<Ending, u64> = BTreeMap::new();
-    while let Some((latency, ending)) = receiver.recv().await {
+    while let Some((due, latency, ending)) = receiver.recv().await {
+        each(Done { due: due.saturating_duration_since(begin), latency, ending });
         histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
         *endings.entry(ending).or_default() += 1;
     }
@@ -118,7 +137,7 @@ async fn closed<O, F>(
     end: Instant,
     limit: u64,
     operation: Arc<O>,
-    sender: mpsc::UnboundedSender<(Duration, Ending)>,
+    sender: mpsc::UnboundedSender<(Instant, Duration, Ending)>,
 ) -> u64
 where
     O: Fn() -> F + Send + Sync + 'static,
@@ -132,7 +151,7 @@ where
             while Instant::now() < end && begun.fetch_add(1, Ordering::Relaxed) < limit {
                 let begin = Instant::now();
                 let ending = operation().await;
-                let _ = sender.send((begin.elapsed(), ending));
+                let _ = sender.send((begin, begin.elapsed(), ending));
             }
         });
     }
@@ -146,7 +165,7 @@ async fn open<O, F>(
     begin: Instant,
     duration: Duration,
     operation: Arc<O>,
-    sender: mpsc::UnboundedSender<(Duration, Ending)>,
+    sender: mpsc::UnboundedSender<(Instant, Duration, Ending)>,
 ) -> u64
 where
     O: Fn() -> F + Send + Sync + 'static,
@@ -167,7 +186,7 @@ where
         let (operation, sender) = (operation.clone(), sender.clone());
         tasks.spawn(async move {
             let ending = operation().await;
-            let _ = sender.send((due.elapsed(), ending));
+            let _ = sender.send((due, due.elapsed(), ending));
         });
     }
     drop(sender);

@@ -1,25 +1,23 @@
 //! Load for both gateways: logins as devices and applications do them, at a fixed rate or as fast as they are answered.
 //!
 //! `enrol` gives people an authenticator app through the admin socket and writes them to a file; `radius` and `ldap` log
-//! them in and print one JSON object with what happened. `radius-peer`, `ldap-peer`, `ldap-idle`, `sync-peer` and `waiting` bring all they need. Only for servers
+//! them in and print one JSON object with what happened. `radius-peer`, `ldap-peer`, `ldap-idle`, `overload`, `sync-peer` and `waiting` bring all they need. Only for servers
 //! on this machine.
 
 mod all;
 mod cores;
 mod doubles;
-mod ldap;
 mod ldap_idle;
 mod ldap_peer;
-mod load;
 mod peer;
 mod proxies;
-mod radius;
+mod surge;
 mod sync_peer;
 mod waiting;
 mod world;
 
 use anyhow::{Result, bail};
-use bench::people;
+use bench::{ldap, load, people, radius};
 use clap::{Args, Parser, Subcommand};
 use load::{Load, Shape};
 use people::People;
@@ -76,6 +74,13 @@ enum Command {
     LdapIdle {
         #[command(flatten)]
         idle: ldap_idle::Idle,
+        #[arg(long)]
+        page: Option<PathBuf>,
+    },
+    /// Logins at twice the capacity that was measured just before, and how it recovers.
+    Overload {
+        #[command(flatten)]
+        measure: surge::Surge,
         #[arg(long)]
         page: Option<PathBuf>,
     },
@@ -166,6 +171,7 @@ async fn main() -> Result<()> {
         Command::RadiusPeer { people, logins, page } => peer::run(people, logins, page.as_deref()).await,
         Command::LdapPeer { people, operations, page } => ldap_peer::run(people, &operations, page.as_deref()).await,
         Command::LdapIdle { idle, page } => ldap_idle::run(&idle, page.as_deref()).await,
+        Command::Overload { measure, page } => surge::run(&measure, page.as_deref()).await,
         Command::SyncPeer { sizes, page } => sync_peer::run(&sizes, page.as_deref()),
         Command::Waiting { waits, page } => waiting::run(&waits, page.as_deref()).await,
         Command::Enrol { socket, search, count, password, people } => {

@@ -1,16 +1,19 @@
 //! People with an authenticator app, and their codes, each of which counts once.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use data_encoding::BASE32_NOPAD;
 use domain::{CodeForm, Secret};
 use futures::{StreamExt, TryStreamExt, stream};
 use proto::{
-    user_store::{ListUsersRequest, UserSummary, admin_client::AdminClient},
+    user_store::{
+        ImportTokensRequest, ListTokensRequest, ListUsersRequest, TokenRow, UserSummary, admin_client::AdminClient,
+    },
     verification::{ConfirmCodeRequest, StartCodeRequest, enrolment_client::EnrolmentClient},
 };
 use serde::{Deserialize, Serialize};
 use service_kit::grpc::Channel;
 use std::{
+    collections::HashMap,
     fs,
     path::Path,
     sync::{
@@ -55,6 +58,84 @@ pub async fn enrol(
         .await
 }
 
+/// Gives users hardware tokens, a thousand in one transaction, and proves each by a code: tens of thousands enrol for minutes.
+pub async fn issue(
+    store: Channel,
+    verification: Channel,
+    search: &str,
+    count: usize,
+    password: &str,
+) -> Result<Vec<Record>> {
+    let mut admin = AdminClient::new(store);
+    let users = users(admin.clone(), search, count).await?;
+    ensure!(users.len() == count, "only {} users match {search:?}, {count} are wanted", users.len());
+    let mut seeds = HashMap::new();
+    for some in users.chunks(1_000) {
+        let mut rows = Vec::with_capacity(some.len());
+        for (row, user) in (1..).zip(some) {
+            let mut seed = [0; 20];
+            getrandom::fill(&mut seed)?;
+            rows.push(TokenRow {
+                row,
+                serial: format!("bench-{}", user.username),
+                seed: Some(proto::common::Secret { value: seed.to_vec() }),
+                username: user.username.clone(),
+                ..TokenRow::default()
+            });
+            seeds.insert(user.user_id.clone(), (user, seed));
+        }
+        let request = ImportTokensRequest { rows, actor: "bench".into(), ..ImportTokensRequest::default() };
+        let reply = admin.import_tokens(request).await?.into_inner();
+        ensure!(reply.added as usize == some.len(), "not all tokens were taken: {:?}", reply.verdicts.first());
+    }
+    let mut tokens = Vec::with_capacity(count);
+    let mut request = ListTokensRequest { search: "bench-".into(), limit: 1_000, ..ListTokensRequest::default() };
+    loop {
+        let page = admin.list_tokens(request.clone()).await?.into_inner();
+        tokens.extend(page.tokens);
+        request.after = page.next;
+        if request.after.is_empty() {
+            break;
+        }
+    }
+    let enrolment = EnrolmentClient::new(verification);
+    let proven = tokens.into_iter().filter_map(|token| {
+        let (user, seed) = seeds.get(&token.user_id)?;
+        let (name, seed) = (user.username.clone(), BASE32_NOPAD.encode(seed));
+        Some(prove(enrolment.clone(), token.user_id, token.factor_id, name, seed, password))
+    });
+    stream::iter(proven).buffer_unordered(16).try_collect().await
+}
+
+/// The factor counts from the first code on.
+async fn prove(
+    mut enrolment: EnrolmentClient<Channel>,
+    user_id: String,
+    factor_id: String,
+    name: String,
+    seed: String,
+    password: &str,
+) -> Result<Record> {
+    // The step before this one, so that the present one is left to log in with. It must not lapse on its way.
+    while now_seconds() % PERIOD_SECONDS > PERIOD_SECONDS - 4 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let step = now_step().saturating_sub(1);
+    let code = Some(proto::common::Secret { value: code(&decoded(&seed)?, step) });
+    let request = ConfirmCodeRequest { user_id, factor_id, code, actor: "bench".into() };
+    let mut tries = 0;
+    let reply = loop {
+        match enrolment.confirm_code(request.clone()).await {
+            // On a busy machine the store may not answer in time.
+            Err(status) if status.code() == Code::Unavailable && tries < 5 => tries += 1,
+            replied => break replied?.into_inner(),
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    ensure!(reply.confirmed, "{name}: the first code was refused: {}", reply.reason);
+    Ok(Record { password: password.replace("{}", &name), name, seed, step })
+}
+
 /// What [`People::read`] reads.
 pub fn write(records: &[Record], file: &Path) -> Result<()> {
     fs::write(file, serde_json::to_vec(records)?).with_context(|| file.display().to_string())
@@ -95,22 +176,7 @@ async fn enrol_one(mut enrolment: EnrolmentClient<Channel>, user: UserSummary, p
     let started = enrolment.start_code(request).await?.into_inner();
     let seed = Secret::from(started.seed_base32.unwrap_or_default());
     let seed = seed.expose_str().unwrap_or_default().to_owned();
-    // The step before this one, so that the present one is left to log in with. It must not lapse on its way.
-    while now_seconds() % PERIOD_SECONDS > PERIOD_SECONDS - 4 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let step = now_step().saturating_sub(1);
-    let request = ConfirmCodeRequest {
-        user_id: user.user_id,
-        factor_id: started.factor_id,
-        code: Some(proto::common::Secret { value: code(&decoded(&seed)?, step) }),
-        actor: "bench".into(),
-    };
-    let reply = enrolment.confirm_code(request).await?.into_inner();
-    if !reply.confirmed {
-        bail!("{}: the first code was refused: {}", user.username, reply.reason);
-    }
-    Ok(Record { password: password.replace("{}", &user.username), name: user.username, seed, step })
+    prove(enrolment, user.user_id, started.factor_id, user.username, seed, password).await
 }
 
 /// People, used one after the other.
@@ -162,6 +228,10 @@ impl People {
             (record, AtomicUsize::new(step))
         };
         Self { records: records.into_iter().map(used).collect(), next: AtomicUsize::new(0), codes }
+    }
+
+    pub fn count(&self) -> usize {
+        self.records.len()
     }
 
     /// Waits until there are codes for so many logins: everybody has one more each step.

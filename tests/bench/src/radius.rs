@@ -1,11 +1,14 @@
-//! RADIUS logins, each from a socket of its own, so that identifiers never run out.
+//! RADIUS logins, each under an identifier of its own.
 
 use crate::load::{Ending, Load, Report, drive};
+use crate::people::{Login, People};
+use crate::ports::{Patience, Ports, code_of};
 use anyhow::Result;
-use bench::people::{Login, People};
-use radius_wire::{Attribute, AttributeType, Code, Packet, Port, Request, RequestCode, Rule, Secret};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::UdpSocket, time::timeout};
+use radius_wire::{Attribute, AttributeType, Code, Packet, Port, RequestCode};
+use std::{net::SocketAddr, sync::Arc};
+
+/// Logins at once; what is due beyond has no identifier to ask with.
+pub const AT_ONCE_MAX: usize = 65_536;
 
 pub async fn run(
     server: SocketAddr,
@@ -14,46 +17,42 @@ pub async fn run(
     people: Arc<People>,
     load: Load,
 ) -> Result<Report> {
-    let secret = Arc::new(Secret::new(secret).ok_or_else(|| anyhow::anyhow!("the shared secret is empty"))?);
+    let ports = Arc::new(Ports::new(server, secret, AT_ONCE_MAX).await?);
     let what = if challenge { "radius pap, code by challenge" } else { "radius pap, code appended" };
     let report = drive(what, load, move || {
-        let (secret, people) = (secret.clone(), people.clone());
+        let (ports, people) = (ports.clone(), people.clone());
         async move {
             match people.login() {
-                None => "no fresh code left",
-                Some(login) if challenge => by_challenge(server, &secret, &login).await,
-                Some(login) => {
-                    let appended = format!("{},{}", login.password, login.code);
-                    ask(server, &secret, &login.name, &appended, None).await.map_or("timeout", |answer| answer.0)
-                }
+                None => NO_CODE,
+                Some(login) if challenge => by_challenge(&ports, &login).await,
+                Some(login) => appended(&ports, &login).await,
             }
         }
     });
     Ok(report.await)
 }
 
-async fn by_challenge(server: SocketAddr, secret: &Secret, login: &Login) -> Ending {
-    match ask(server, secret, &login.name, &login.password, None).await {
+/// Nobody has a code that was not used.
+pub const NO_CODE: Ending = "no fresh code left";
+
+/// Password and code in one field.
+pub async fn appended(ports: &Ports, login: &Login) -> Ending {
+    let password = format!("{},{}", login.password, login.code);
+    ask(ports, &login.name, &password, None).await.map_or("timeout", |answer| answer.0)
+}
+
+async fn by_challenge(ports: &Ports, login: &Login) -> Ending {
+    match ask(ports, &login.name, &login.password, None).await {
         Some(("challenge", Some(state))) => {
-            ask(server, secret, &login.name, &login.code, Some(&state)).await.map_or("timeout", |(ending, _)| ending)
+            ask(ports, &login.name, &login.code, Some(&state)).await.map_or("timeout", |(ending, _)| ending)
         }
         Some((ending, _)) => ending,
         None => "timeout",
     }
 }
 
-/// Sends, again every two seconds up to five times, and reads one genuine answer.
-async fn ask(
-    server: SocketAddr,
-    secret: &Secret,
-    name: &str,
-    password: &str,
-    state: Option<&[u8]>,
-) -> Option<(Ending, Option<Vec<u8>>)> {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.ok()?;
-    socket.connect(server).await.ok()?;
-    let mut authenticator = [0; 16];
-    getrandom::fill(&mut authenticator).ok()?;
+/// Reads one genuine answer.
+async fn ask(ports: &Ports, name: &str, password: &str, state: Option<&[u8]>) -> Option<(Ending, Option<Vec<u8>>)> {
     let mut attributes = vec![
         Attribute { kind: AttributeType::USER_NAME, value: name.as_bytes() },
         Attribute { kind: AttributeType::NAS_IDENTIFIER, value: b"bench" },
@@ -61,26 +60,12 @@ async fn ask(
     if let Some(state) = state {
         attributes.push(Attribute { kind: AttributeType::STATE, value: state });
     }
-    let request = Request {
-        code: RequestCode::AccessRequest,
-        identifier: authenticator[0],
-        authenticator,
-        attributes: &attributes,
-        password: Some(password),
+    let reply = ports.ask(RequestCode::AccessRequest, &attributes, Some(password), Patience::USUAL).await?;
+    let ending = match code_of(&reply)? {
+        Code::AccessAccept => "accept",
+        Code::AccessChallenge => "challenge",
+        _ => "reject",
     };
-    let octets = request.write(secret).ok()?;
-    let mut buffer = [0; 4096];
-    for _ in 0..5 {
-        socket.send(&octets).await.ok()?;
-        let Ok(received) = timeout(Duration::from_secs(2), socket.recv(&mut buffer)).await else { continue };
-        let packet = Packet::parse(&buffer[..received.ok()?], Port::AuthenticationReplies).ok()?;
-        radius_wire::verify_reply(&packet, &request.sent(), secret, Rule::Yes).ok()?;
-        let ending = match packet.code() {
-            Code::AccessAccept => "accept",
-            Code::AccessChallenge => "challenge",
-            _ => "reject",
-        };
-        return Some((ending, packet.first(AttributeType::STATE).map(<[u8]>::to_vec)));
-    }
-    None
+    let packet = Packet::parse(&reply, Port::AuthenticationReplies).ok()?;
+    Some((ending, packet.first(AttributeType::STATE).map(<[u8]>::to_vec)))
 }

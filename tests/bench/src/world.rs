@@ -25,6 +25,15 @@ pub struct World {
 
 impl World {
     pub async fn start(count: usize) -> Result<Self> {
+        Self::with(count, false).await
+    }
+
+    /// They have hardware tokens, which takes less long.
+    pub async fn with_tokens(count: usize) -> Result<Self> {
+        Self::with(count, true).await
+    }
+
+    async fn with(count: usize, tokens: bool) -> Result<Self> {
         let dir = folder()?;
         let pki = Pki::new(&dir.path().join("pki"))?;
         let options = SlapdOptions { bulk_people: count, quiet: true, ..Default::default() };
@@ -36,7 +45,10 @@ impl World {
         say(&format!("{count} people are synchronised; enrolling them"));
         let begin = Instant::now();
         let channel = Channel::unix(twinlock.home().join("run/admin.sock"));
-        let enrolled = people::enrol(channel.clone(), channel, "bulk", count, "Sesame-{}").await?;
+        let enrolled = match tokens {
+            true => people::issue(channel.clone(), channel, "bulk", count, "Sesame-{}").await?,
+            false => people::enrol(channel.clone(), channel, "bulk", count, "Sesame-{}").await?,
+        };
         say(&format!("enrolled in {:.1} s", begin.elapsed().as_secs_f64()));
         let pid = twinlock.process().context("it runs")?.pid();
         let people = Arc::new(People::new(enrolled.clone()));

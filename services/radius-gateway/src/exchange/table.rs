@@ -159,10 +159,14 @@ pub(super) enum Taken {
         id: ExchangeId,
         running: Running,
         answered: watch::Receiver<Option<Arc<Given>>>,
+        work: ExchangeId,
         repeat: Repeat,
     },
     /// A copy of one in work.
-    Copy(Repeat),
+    Copy {
+        work: ExchangeId,
+        repeat: Repeat,
+    },
     Resend(Arc<[u8]>),
     Refused(Drop),
 }
@@ -239,7 +243,7 @@ impl Table {
             Received::StillWaiting(work) => {
                 let repeat = inner.repeated(&work);
                 inner.copied(&work, repeat.gap);
-                Taken::Copy(repeat)
+                Taken::Copy { work, repeat }
             }
             Received::Ask(id) => self.begin(&mut inner, id, &arrival, anew, None),
             Received::Replaced { orphan, ask } => {
@@ -299,7 +303,7 @@ impl Table {
         match joined {
             Some((running, answered)) if self.room(inner, arrival.client) != Room::None => {
                 inner.enter(id, running.clone());
-                Taken::Joins { id, running, answered, repeat }
+                Taken::Joins { id, running, answered, work, repeat }
             }
             _ => {
                 inner.exchanges.forget(&id);
@@ -490,7 +494,7 @@ mod tests {
             let Taken::Work { id, .. } = arrives(&table, 1, "vpn", HasBegun::No) else { panic!("{device}: it is new") };
             for copy in copies {
                 after(*copy).await;
-                assert!(matches!(arrives(&table, 1, "vpn", HasBegun::No), Taken::Copy(_)), "{device}");
+                assert!(matches!(arrives(&table, 1, "vpn", HasBegun::No), Taken::Copy { .. }), "{device}");
             }
             if let Some(answered) = answered {
                 after(answered).await;

@@ -10,6 +10,8 @@ pub(crate) enum Drop {
     Packet(DropReason),
     /// As much is in work as there is room for.
     Full,
+    /// More logins come than can be worked on, and nothing was heard of this one while it waited for its turn (T-10).
+    Late,
     /// This node takes no new conversation: it is stopping.
     Draining,
     /// Status-Server while this node cannot serve: silence sends the client to another.
@@ -37,6 +39,7 @@ impl Drop {
         match self {
             Self::Packet(reason) => reason.as_str(),
             Self::Full => "full",
+            Self::Late => "late",
             Self::Draining => "draining",
             Self::NotServing => "not_serving",
             Self::AccountingOff => "accounting_off",
@@ -56,6 +59,9 @@ impl Drop {
             }
             Self::Packet(DropReason::MaBad) => "the shared secret of the device is another one",
             Self::Packet(DropReason::Blast) => "Proxy-State without Message-Authenticator, the shape of CVE-2024-3596",
+            Self::Late => {
+                "more logins come than can be worked on: look at the directory and at verification, or add gateways"
+            }
             Self::AccountingOff => {
                 "this client's accounting is off: let the device send none, or set accounting of the client"
             }
