@@ -1,4 +1,4 @@
-//! Who is worked on when more logins come than can be worked on (T-10, R-38): so many at once for each target, and the others wait.
+//! Who is worked on when more logins come than can be worked on (T-10, R-38): so many at once for each client, and the others wait.
 //!
 //! ```text
 //! enter ── a place is free ──────────────────────────────> worked on ── leave, or too long ──> the next one's turn
@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// Logins worked on at once for one target: between these, as many as are through in [`LONG`]. A directory is asked by 128 connections at
+/// Logins worked on at once for one client: between these, as many as are through in [`LONG`]. A directory is asked by 128 connections at
 /// the most, so more would only wait there instead.
 const AT_ONCE_MIN: usize = 32;
 const AT_ONCE_MAX: usize = 256;
@@ -32,9 +32,9 @@ const IN_ORDER: Duration = Duration::from_millis(500);
 /// Of whom nothing was heard for so long is not there any more: devices repeat themselves, and people try again.
 const LATE: Duration = Duration::from_secs(5);
 
-/// The lines before all targets.
+/// The lines of all clients.
 #[derive(Debug)]
-pub struct Queue<T>(Mutex<HashMap<T, Line>>);
+pub struct Queue<C>(Mutex<HashMap<C, Line>>);
 
 #[derive(Debug)]
 struct Line {
@@ -63,19 +63,19 @@ impl Default for Line {
     }
 }
 
-impl<T> Default for Queue<T> {
+impl<C> Default for Queue<C> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T: Eq + Hash + Clone> Queue<T> {
+impl<C: Eq + Hash + Clone> Queue<C> {
     /// `login` names it among all of the process. Whoever has entered leaves.
-    pub fn enter(&self, target: &T, login: u64, now: Instant) -> Entered {
+    pub fn enter(&self, client: &C, login: u64, now: Instant) -> Entered {
         let mut lines = self.lock();
-        let line = match lines.get_mut(target) {
+        let line = match lines.get_mut(client) {
             Some(line) => line,
-            None => lines.entry(target.clone()).or_default(),
+            None => lines.entry(client.clone()).or_default(),
         };
         if line.working.len() < line.at_once {
             line.working.insert(login, now);
@@ -88,9 +88,9 @@ impl<T: Eq + Hash + Clone> Queue<T> {
     }
 
     /// Its client has sent a copy: it is still there.
-    pub fn heard(&self, target: &T, login: u64, now: Instant) {
+    pub fn heard(&self, client: &C, login: u64, now: Instant) {
         let mut lines = self.lock();
-        let Some(line) = lines.get_mut(target) else { return };
+        let Some(line) = lines.get_mut(client) else { return };
         let Some(heard) = line.heard.get_mut(&login) else { return };
         if let Some(turn) = line.waiting.remove(&(*heard, login)) {
             *heard = now;
@@ -99,9 +99,9 @@ impl<T: Eq + Hash + Clone> Queue<T> {
     }
 
     /// It is worked on no more, or waits for a person, or does not wait for its turn any more. Leaving twice is leaving.
-    pub fn leave(&self, target: &T, login: u64, now: Instant) {
+    pub fn leave(&self, client: &C, login: u64, now: Instant) {
         let mut lines = self.lock();
-        let Some(line) = lines.get_mut(target) else { return };
+        let Some(line) = lines.get_mut(client) else { return };
         line.forget(login);
         if let Some(since) = line.working.remove(&login) {
             line.learn(since, now);
@@ -126,7 +126,7 @@ impl<T: Eq + Hash + Clone> Queue<T> {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<T, Line>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<C, Line>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
     use oneshot::error::TryRecvError::{Closed, Empty};
 
-    const TARGET: &str = "acme";
+    const CLIENT: &str = "vpn";
     const AT_ONCE: usize = AT_ONCE_MAX;
 
     struct Waiting(HashMap<u64, oneshot::Receiver<()>>);
@@ -207,14 +207,14 @@ mod tests {
     /// With as many places as there may be, all taken by logins from 1000 on, and these waiting, one each so many milliseconds.
     fn crowd(start: Instant, waiting: std::ops::Range<u64>, apart_ms: u64) -> (Queue<&'static str>, Waiting) {
         let queue = Queue::default();
-        queue.lock().insert(TARGET, Line { at_once: AT_ONCE, ..Line::default() });
+        queue.lock().insert(CLIENT, Line { at_once: AT_ONCE, ..Line::default() });
         for login in 0..AT_ONCE as u64 {
-            assert!(matches!(queue.enter(&TARGET, 1000 + login, start), Entered::Now));
+            assert!(matches!(queue.enter(&CLIENT, 1000 + login, start), Entered::Now));
         }
         let mut all = HashMap::new();
         for (place, login) in waiting.enumerate() {
             let now = start + Duration::from_millis(apart_ms * place as u64);
-            let Entered::Waits(waits) = queue.enter(&TARGET, login, now) else { panic!("{login}: there is no place") };
+            let Entered::Waits(waits) = queue.enter(&CLIENT, login, now) else { panic!("{login}: there is no place") };
             all.insert(login, waits);
         }
         (queue, Waiting(all))
@@ -228,11 +228,11 @@ mod tests {
     fn while_nobody_waits_long_they_take_turns_as_they_came() {
         let start = Instant::now();
         let (queue, mut waiting) = crowd(start, 1..4, 10);
-        queue.leave(&TARGET, 1000, ms(start, 100));
+        queue.leave(&CLIENT, 1000, ms(start, 100));
         assert_eq!(waiting.told(), (vec![1], vec![]));
-        queue.leave(&TARGET, 1000, ms(start, 200));
+        queue.leave(&CLIENT, 1000, ms(start, 200));
         assert_eq!(waiting.told(), (vec![], vec![]), "it has left before");
-        queue.leave(&TARGET, 1001, ms(start, 500));
+        queue.leave(&CLIENT, 1001, ms(start, 500));
         assert_eq!(waiting.told(), (vec![2], vec![]));
     }
 
@@ -241,11 +241,11 @@ mod tests {
         // T-10
         let start = Instant::now();
         let (queue, mut waiting) = crowd(start, 1..5, 200);
-        queue.leave(&TARGET, 1000, ms(start, 601));
+        queue.leave(&CLIENT, 1000, ms(start, 601));
         assert_eq!(waiting.told(), (vec![4], vec![]));
         // Its device repeats itself.
-        queue.heard(&TARGET, 1, ms(start, 700));
-        queue.leave(&TARGET, 1001, ms(start, 800));
+        queue.heard(&CLIENT, 1, ms(start, 700));
+        queue.leave(&CLIENT, 1001, ms(start, 800));
         assert_eq!(waiting.told(), (vec![1], vec![]));
     }
 
@@ -254,17 +254,17 @@ mod tests {
         // T-10
         let start = Instant::now();
         let (queue, mut waiting) = crowd(start, 1..4, 0);
-        queue.heard(&TARGET, 2, ms(start, 1_000));
+        queue.heard(&CLIENT, 2, ms(start, 1_000));
         for login in 1000..1000 + AT_ONCE as u64 {
             // They go on to be worked on.
-            queue.leave(&TARGET, login, start);
+            queue.leave(&CLIENT, login, start);
         }
         assert_eq!(waiting.told(), (vec![1, 2, 3], vec![]));
         let (queue, mut waiting) = crowd(start, 1..4, 0);
-        queue.heard(&TARGET, 2, ms(start, 1_000));
+        queue.heard(&CLIENT, 2, ms(start, 1_000));
         // Those who work are replaced, so that nobody has a place for too long.
         let busy =
-            queue.lock().get_mut(TARGET).map(|line| line.working.values_mut().for_each(|it| *it = ms(start, 4_000)));
+            queue.lock().get_mut(CLIENT).map(|line| line.working.values_mut().for_each(|it| *it = ms(start, 4_000)));
         assert!(busy.is_some());
         queue.expire(ms(start, 4_999));
         assert_eq!(waiting.told(), (vec![], vec![]));
@@ -282,19 +282,19 @@ mod tests {
         assert_eq!(waiting.told(), (vec![], vec![]));
         queue.expire(ms(start, 5_000));
         assert_eq!(waiting.told(), (vec![2], vec![1]));
-        queue.leave(&TARGET, 2, ms(start, 5_001));
+        queue.leave(&CLIENT, 2, ms(start, 5_001));
         queue.expire(ms(start, 5_002));
-        assert!(queue.lock().is_empty(), "nothing is kept of a target that nobody asks for");
+        assert!(queue.lock().is_empty(), "nothing is kept of a client that asks nothing");
     }
 
     #[test]
     fn whoever_goes_while_it_waits_takes_nobodys_turn() {
         let start = Instant::now();
         let (queue, mut waiting) = crowd(start, 1..4, 1);
-        queue.leave(&TARGET, 1, ms(start, 10));
+        queue.leave(&CLIENT, 1, ms(start, 10));
         drop(waiting.0.remove(&2));
         drop(waiting.0.remove(&1));
-        queue.leave(&TARGET, 1000, ms(start, 20));
+        queue.leave(&CLIENT, 1000, ms(start, 20));
         assert_eq!(waiting.told(), (vec![3], vec![]));
     }
 
@@ -304,7 +304,7 @@ mod tests {
         let start = Instant::now();
         let (queue, _waiting) = crowd(start, 1..2, 0);
         let mut lines = queue.lock();
-        let line = lines.get_mut(TARGET).expect("somebody waits");
+        let line = lines.get_mut(CLIENT).expect("somebody waits");
         line.learn(ms(start, 500), ms(start, 1_501));
         assert_eq!(line.at_once, AT_ONCE_MAX / 4 * 3);
         line.learn(ms(start, 1_500), ms(start, 2_900));
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn one_target_keeps_nobody_from_another() {
+    fn one_client_keeps_nobody_of_another_waiting() {
         let (queue, _waiting) = crowd(Instant::now(), 1..3, 1);
         assert!(matches!(queue.enter(&"other", 7, Instant::now()), Entered::Now));
     }

@@ -8,6 +8,7 @@ use crate::verify::Allow;
 use crate::windows::Proven;
 use domain::{DirectoryRef, Method, NameForm, Reason, ResultClass, TransactionId};
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -59,8 +60,8 @@ pub(crate) struct Person {
     pub(crate) subject: DirectoryRef,
     pub(crate) username: String,
     pub(crate) name_form: NameForm,
-    /// When the directory says that the password was changed (V-52).
-    pub(crate) password_stamp: Option<Box<str>>,
+    /// Stands for when the directory says that the password was changed (V-52). Small: tens of thousands may wait.
+    pub(crate) password_stamp: Option<NonZeroU64>,
 }
 
 /// The first lock: name and password.

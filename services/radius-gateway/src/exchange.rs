@@ -91,7 +91,7 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
     let known = Known { key, fingerprint, alike: alike.filter(LookAlike::joins) };
     match taken {
         Taken::Copy { work, repeat } => {
-            gateway.queue.heard(&client.settings.target, work.serial(), Instant::now());
+            gateway.queue.heard(&client.settings.name, work.serial(), Instant::now());
             // Reports wait for nobody, and are repeated for longer.
             if asks {
                 gateway.note_repeat(&client, repeat);
@@ -121,7 +121,7 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
             });
         }
         Taken::Joins { id, running, answered, work, repeat } => {
-            gateway.queue.heard(&client.settings.target, work.serial(), Instant::now());
+            gateway.queue.heard(&client.settings.name, work.serial(), Instant::now());
             gateway.note_repeat(&client, repeat);
             gateway.observed().repeats_anew(client.name(), gateway.started.elapsed());
             gateway.metrics.joined(client.name());
@@ -155,7 +155,7 @@ impl Job {
 
     /// Others may be worked on: it waits for a person, or is over.
     fn gives_place(&self) {
-        self.gateway.queue.leave(&self.request.client.settings.target, self.id.serial(), Instant::now());
+        self.gateway.queue.leave(&self.request.client.settings.name, self.id.serial(), Instant::now());
     }
 }
 

@@ -229,6 +229,18 @@ impl<'w, 'm> Work<'w, 'm> {
         }
     }
 
+    /// The same of whoever it leads to, before a server is asked that may change the password with its yes.
+    async fn is_of_a_form(&mut self, target: &mut Target, name: &str) -> Result<(), Reason> {
+        if self.attempt.client.settings.name_forms.is_empty() {
+            return Ok(());
+        }
+        match target.resolve(name, self.attempt, self.deadline).await {
+            Ok(entry) if !self.attempt.client.settings.takes_form(entry.form) => Err(self.another_form(entry.form)),
+            // Whose login it is the server says, and what keeps the directory from answering is told then.
+            _ => Ok(()),
+        }
+    }
+
     fn another_form(&self, form: NameForm) -> Reason {
         tracing::warn!(
             service = crate::NAME,
@@ -244,6 +256,12 @@ impl<'w, 'm> Work<'w, 'm> {
     async fn prove_absent(&mut self, target: &mut Target, name: &str) -> Result<(), Reason> {
         let Self { gateway, deadline, .. } = *self;
         let client = self.attempt.client.clone();
+        // A name that might have led to somebody by a form that is listed is not itself of that form.
+        if !self.verified.packet().has(AttributeType::EAP_MESSAGE)
+            && let Some(form) = target.form_of(name).filter(|form| !client.settings.takes_form(*form))
+        {
+            return Err(self.another_form(form));
+        }
         let rules = policy::ClientRules::from(&client.settings);
         let may_pass = rules.unknown_user == RefuseOrPass::Pass || rules.is_observed(gateway.clock.now_ms());
         if !may_pass || !target.has_people_of_its_own() {
@@ -305,6 +323,7 @@ impl<'w, 'm> Work<'w, 'm> {
         // The outer name of EAP need not be anybody's: whose login it is the server says.
         if !self.verified.packet().has(AttributeType::EAP_MESSAGE) {
             self.may_be_typed(&target, typed)?;
+            self.is_of_a_form(&mut target, typed).await?;
         }
         self.attempt.change_untold = change;
         let client = self.attempt.client.clone();

@@ -18,7 +18,9 @@ use ldap_wire::{Filter, Scope};
 use lockout_guard::Turn;
 use radius_wire::{Forward, Relayed, Verified};
 use service_kit::chain;
+use sha2::{Digest, Sha256};
 use std::future::Future;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,7 +123,7 @@ impl Target {
             Ok((directory, entry)) => {
                 self.directory = directory;
                 let (subject, username) = (entry.subject.clone(), entry.username.clone());
-                let password_stamp = entry.password_stamp.as_deref().map(Into::into);
+                let password_stamp = entry.password_stamp.as_deref().and_then(in_short);
                 attempt.person = Some(Person { subject, username, name_form: entry.form, password_stamp });
                 Ok(entry)
             }
@@ -463,6 +465,12 @@ impl Target {
         self.took += begun.elapsed();
         ended.unwrap_or(Err(late.into()))
     }
+}
+
+/// A stamp is only compared, with what the same directory says later.
+fn in_short(stamp: &str) -> Option<NonZeroU64> {
+    let digest = Sha256::digest(stamp);
+    digest.first_chunk().and_then(|first| NonZeroU64::new(u64::from_be_bytes(*first)))
 }
 
 fn not_looked_up(directory: &Directory, error: &ResolveError) -> Reason {

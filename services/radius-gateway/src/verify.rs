@@ -682,6 +682,7 @@ fn within<T>(request: T, left: Duration) -> tonic::Request<T> {
 
 fn wire(attempt: &Attempt) -> proto::verification::Attempt {
     let unresolved = attempt.absent.as_deref().unwrap_or(&attempt.typed);
+    let stamp = attempt.person.as_ref().and_then(|it| it.password_stamp);
     proto::verification::Attempt {
         transaction_id: attempt.transaction.to_string(),
         client: attempt.client.name().to_owned(),
@@ -697,12 +698,7 @@ fn wire(attempt: &Attempt) -> proto::verification::Attempt {
         person_ip: attempt.person_ip.map(|address| address.to_string()).unwrap_or_default(),
         password_digest: attempt.password_digest.clone(),
         proven_absent: attempt.absent.is_some(),
-        password_stamp: attempt
-            .person
-            .as_ref()
-            .and_then(|it| it.password_stamp.as_deref())
-            .unwrap_or_default()
-            .to_owned(),
+        password_stamp: stamp.map(|it| it.to_string()).unwrap_or_default(),
     }
 }
 

@@ -193,6 +193,9 @@ impl Client {
         let turns_into: &[NameForm] = match form {
             NameForm::Bare => &[NameForm::DisplayName, NameForm::Alternate],
             NameForm::UserPrincipalName => &[NameForm::Alternate],
+            // DOMAIN/user is written as service/host is.
+            NameForm::Netbios => &[NameForm::ServicePrincipalName],
+            NameForm::ServicePrincipalName => &[NameForm::Netbios],
             _ => &[],
         };
         self.takes_form(form) || turns_into.iter().any(|other| self.name_forms.contains(other))

@@ -15,7 +15,7 @@ pub(super) async fn in_turn(job: &Job, arrived: Box<Arrived>) -> Option<Box<Begu
     if !in_turn || begun.taken_over {
         return Some(begun);
     }
-    let Entered::Waits(turn) = gateway.queue.enter(&request.client.settings.target, id.serial(), Instant::now()) else {
+    let Entered::Waits(turn) = gateway.queue.enter(&request.client.settings.name, id.serial(), Instant::now()) else {
         return Some(begun);
     };
     let mut came = false;

@@ -1335,6 +1335,43 @@ async fn whom_the_directory_proves_to_be_nobody_the_server_lets_in_alone_where_t
 }
 
 #[tokio::test]
+async fn a_name_counts_by_what_it_leads_to_before_a_server_is_asked() {
+    // a name alone might be what somebody is called elsewhere, which is listed; whoever it leads to by itself is not, and
+    // nor is nobody
+    let world = World::new().await;
+    let listed = |forms: &'static [domain::NameForm]| {
+        move |settings: &mut domain::settings::Settings| {
+            let client = settings.clients.iter_mut().find(|client| client.name.as_str() == "open").expect("there");
+            client.name_forms = forms.to_vec();
+        }
+    };
+    world.store.change(&world.bus, listed(&[domain::NameForm::UserPrincipalName, domain::NameForm::Alternate])).await;
+    let gateway = world.gateway().await;
+    let mut nas = Nas::new(OPEN, gateway.address, SECRET).await;
+    world.homes[0].says(|request| accept(request, &[]));
+    world.verification.on_the_phone("ann", "user_approved");
+    let [challenge, response] = ms_chap2();
+    let proof = [
+        user_name("ann"),
+        attribute(AttributeType::VENDOR_SPECIFIC, &challenge),
+        attribute(AttributeType::VENDOR_SPECIFIC, &response),
+    ];
+    let question = nas.with(&proof, None);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    for name in ["ann", "stranger"] {
+        let question = nas.question(name, ANN);
+        assert_eq!(nas.ask(&question).await.code(), Code::AccessReject, "{name}");
+    }
+    assert_eq!(asked(&world), (0, 0));
+    world.store.change(&world.bus, listed(&[domain::NameForm::Bare])).await;
+    until("it is in force", async || {
+        let question = nas.with(&proof, None);
+        nas.ask(&question).await.code() == Code::AccessAccept
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_yes_about_another_name_than_the_one_that_is_nobodys_is_none() {
     //
     let world = World::new().await;

@@ -218,10 +218,12 @@ async fn verification_is_told_when_the_directory_says_that_the_password_was_chan
         };
         assert_eq!(stamp().await, "", "the directory does not say");
         let searches = world.directory.searches();
-        for changed in ["20261120120000Z", "20261120120001Z"] {
+        let mut told = std::collections::BTreeSet::new();
+        for changed in ["20261120120000Z", "20261120120001Z", "20261120120000Z"] {
             world.directory.passwords_changed(changed);
-            assert_eq!(stamp().await, changed);
+            told.insert(stamp().await);
         }
-        assert_eq!(world.directory.searches(), 3 * searches, "no question more");
+        assert!(told.len() == 2 && !told.contains(""), "one for each change: {told:?}");
+        assert_eq!(world.directory.searches(), 4 * searches, "no question more");
     }
 }
