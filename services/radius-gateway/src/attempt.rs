@@ -8,7 +8,6 @@ use crate::verify::Allow;
 use crate::windows::Proven;
 use domain::{DirectoryRef, Method, NameForm, Reason, ResultClass, TransactionId};
 use std::net::IpAddr;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -28,7 +27,7 @@ pub(crate) struct Attempt {
     pub(crate) typed: Box<str>,
     pub(crate) person: Option<Person>,
     /// The name that nobody has, as the target's directory has proven, where that lets in whom the target does.
-    pub(crate) absent: Option<String>,
+    pub(crate) absent: Option<Box<str>>,
     /// When its first packet came, where that was here.
     pub(crate) begun: Instant,
     pub(crate) first: Option<First>,
@@ -36,7 +35,7 @@ pub(crate) struct Attempt {
     /// What the second step is or was, as far as is known.
     pub(crate) method: Option<Method>,
     /// Stands for the password that was right (V-32); empty where nobody wants it.
-    pub(crate) password_digest: Vec<u8>,
+    pub(crate) password_digest: Box<[u8]>,
     /// Whether a question can go with the answer: only a password's request takes one.
     pub(crate) asks: bool,
     /// What a No is written with.
@@ -58,10 +57,10 @@ pub(crate) struct Attempt {
 #[derive(Clone)]
 pub(crate) struct Person {
     pub(crate) subject: DirectoryRef,
-    pub(crate) username: String,
+    pub(crate) username: Box<str>,
     pub(crate) name_form: NameForm,
     /// Stands for when the directory says that the password was changed (V-52). Small: tens of thousands may wait.
-    pub(crate) password_stamp: Option<NonZeroU64>,
+    pub(crate) password_stamp: Option<[u8; 3]>,
 }
 
 /// The first lock: name and password.
@@ -114,7 +113,7 @@ impl Attempt {
             client,
             client_ip = %self.client_ip,
             calling_station = self.calling_station.as_deref(),
-            user = self.person.as_ref().map(|person| person.username.as_str()),
+            user = self.person.as_ref().map(|person| &*person.username),
             name_form = self.person.as_ref().map(|person| person.name_form.code()),
             result = result.code(),
             reason = ended.reason.code(),

@@ -29,7 +29,7 @@ struct Asked {
 impl Challenges {
     pub(crate) fn open(&self, mut attempt: Attempt, step: u16, expires_unix_ms: i64) {
         // nothing of the password is kept over rounds.
-        attempt.password_digest.clear();
+        attempt.password_digest = Box::default();
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = attempt.transaction;
         open.remove(transaction);

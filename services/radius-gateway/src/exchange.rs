@@ -727,7 +727,7 @@ fn begin(request: &Request, transaction: TransactionId, likeness: [u8; 32]) -> A
         first: None,
         second: None,
         method: None,
-        password_digest: Vec::new(),
+        password_digest: Box::default(),
         asks: packet.has(AttributeType::USER_PASSWORD) && request.client.can_challenge(),
         no: No::of(packet, random()),
         parked: None,

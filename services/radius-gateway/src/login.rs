@@ -206,7 +206,8 @@ impl<'w, 'm> Work<'w, 'm> {
                 return Ok(FirstLock::Asked(challenge));
             }
         }
-        self.attempt.password_digest = gateway.keys.password_digest(&client, &entry.subject, factors.password.expose());
+        self.attempt.password_digest =
+            gateway.keys.password_digest(&client, &entry.subject, factors.password.expose()).into();
         Ok(FirstLock::Open { factors, admission })
     }
 
@@ -275,7 +276,7 @@ impl<'w, 'm> Work<'w, 'm> {
             return Err(Reason::UnknownUser);
         }
         let attempt = &mut *self.attempt;
-        attempt.absent = Some(escaped(name.as_bytes()));
+        attempt.absent = Some(escaped(name.as_bytes()).into());
         // What was found so far is no refusal.
         if let Some(first) = &mut attempt.first {
             first.refused = None;
@@ -788,7 +789,7 @@ async fn let_in_while_down(
     let login = Login {
         transaction: attempt.transaction,
         protocol: Protocol::Radius,
-        username: attempt.person.as_ref().map_or("", |person| &person.username),
+        username: attempt.person.as_ref().map_or("", |person| &*person.username),
         client_ip: attempt.client_ip.to_string(),
         calling_station: attempt.calling_station.as_deref().unwrap_or_default(),
     };

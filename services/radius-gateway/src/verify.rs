@@ -4,6 +4,7 @@
 //! its event already. What is unknown, late or meant for somebody else is no decision, and no decision is a No.
 
 use crate::attempt::Attempt;
+use data_encoding::BASE64;
 use domain::{
     Assurance, DirectoryRef, Language, Method, NameForm, Protocol, Reason, ResultClass, Secret, Source, TransactionId,
 };
@@ -688,7 +689,7 @@ fn wire(attempt: &Attempt) -> proto::verification::Attempt {
         client: attempt.client.name().to_owned(),
         protocol: Protocol::Radius.code().to_owned(),
         subject: attempt.person.as_ref().map(|person| (&person.subject).into()),
-        username: attempt.person.as_ref().map_or(unresolved, |person| person.username.as_str()).to_owned(),
+        username: attempt.person.as_ref().map_or(unresolved, |person| &person.username).to_owned(),
         name_form: attempt.person.as_ref().map_or("", |person| NameForm::code(person.name_form)).to_owned(),
         client_ip: attempt.client_ip.to_string(),
         calling_station: attempt.calling_station.as_deref().unwrap_or_default().to_owned(),
@@ -696,9 +697,9 @@ fn wire(attempt: &Attempt) -> proto::verification::Attempt {
         service_account: false,
         dialogue: false,
         person_ip: attempt.person_ip.map(|address| address.to_string()).unwrap_or_default(),
-        password_digest: attempt.password_digest.clone(),
+        password_digest: attempt.password_digest.to_vec(),
         proven_absent: attempt.absent.is_some(),
-        password_stamp: stamp.map(|it| it.to_string()).unwrap_or_default(),
+        password_stamp: stamp.map(|it| BASE64.encode(&it)).unwrap_or_default(),
     }
 }
 
