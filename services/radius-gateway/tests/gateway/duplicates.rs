@@ -131,7 +131,9 @@ async fn a_copy_on_another_node_is_silence_while_it_waits_and_the_same_octets_af
     let answer = nas.hear(&question).await;
     assert_eq!(answer.code(), Code::AccessAccept);
     nas.gateway = second.address;
-    assert_eq!(nas.ask(&question).await, answer, "byte-identical from the other node");
+    // The bus may tell it a moment after the first has answered; until then a copy waits for that, and a device repeats itself.
+    nas.send(&question.octets).await;
+    assert_eq!(nas.hear_or_repeat(&question).await, answer, "byte-identical from the other node");
     assert_eq!(nas.ask(&question).await, answer);
     assert_eq!((world.directory.binds(), world.verification.calls().len()), (1, 1));
 }
