@@ -241,7 +241,7 @@ pub(crate) struct Gateway {
     fail_open: Arc<fail_open::FailOpen>,
     store: Arc<dyn RadiusStore>,
     exchanges: Table,
-    /// Logins before each directory or domain.
+    /// Logins of each client that wait for their turn (T-10).
     queue: Queue<ObjectName>,
     /// Absent where this node is alone.
     requests: Option<SharedRequests>,

@@ -527,7 +527,7 @@ async fn referrals_without_end_end_where_the_client_may_wait_no_longer_and_are_n
     let grown = lab::resident_kib(std::process::id())?.saturating_sub(before);
     assert!(grown < 64 << 10, "{grown} KiB");
     // The end that comes at last is nobody's any more, and so is the hanging up of a directory after it.
-    lab.fake.on_operation(|it| Said::ThenHangUp(reference(it).repeat(1_000)));
+    lab.fake.on_operation(|it| Said::ThenHangUp(reference(it).repeat(MANY)));
     let search = SearchRequest::new(BASE, Scope::Subtree, &Filter::present("uid"), &[]);
     let asked = wire.send_search(&search, &[]).await?;
     let answer = wire.receive().await?;
