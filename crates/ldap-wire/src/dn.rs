@@ -125,16 +125,30 @@ impl Assertion {
     }
 
     fn push_key(&self, key: &mut String) {
-        key.push_str(&attribute_key(&self.attribute));
+        push_attribute_key(key, &self.attribute);
         key.push('=');
         match &self.value {
-            Value::Text(octets) => match std::str::from_utf8(octets) {
-                Ok(text) => push_escaped(key, fold(text).as_bytes()),
-                Err(_) => push_escaped(key, octets),
-            },
+            Value::Text(octets) => push_folded(key, octets),
             Value::Ber(octets) => push_hex(key, octets),
         }
     }
+}
+
+fn push_folded(key: &mut String, octets: &[u8]) {
+    // Nearly always: nothing to escape, and case alone to fold.
+    if let Some(text) = plain(octets).filter(|text| text.is_ascii() && !text.contains("  ")) {
+        return push_lower(key, text);
+    }
+    match std::str::from_utf8(octets) {
+        Ok(text) => push_escaped(key, fold(text).as_bytes()),
+        Err(_) => push_escaped(key, octets),
+    }
+}
+
+fn push_lower(key: &mut String, text: &str) {
+    let start = key.len();
+    key.push_str(text);
+    key[start..].make_ascii_lowercase();
 }
 
 /// Case folded, space at the ends dropped, space inside made one (RFC 4518 sections 2.2 and 2.6.1).
@@ -154,9 +168,13 @@ fn fold(text: &str) -> String {
 }
 
 /// Lower case, and one spelling for attributes with several (RFC 4514 section 3, RFC 4519).
-fn attribute_key(attribute: &str) -> String {
-    let lower = attribute.to_ascii_lowercase();
-    short_name(&lower).map_or(lower, str::to_owned)
+fn push_attribute_key(key: &mut String, attribute: &str) {
+    let start = key.len();
+    push_lower(key, attribute);
+    if let Some(short) = short_name(&key[start..]) {
+        key.truncate(start);
+        key.push_str(short);
+    }
 }
 
 /// Of a type that has other spellings; they are compared in lower case.
@@ -421,4 +439,51 @@ fn parse_attribute(written: &str) -> Option<&str> {
     let name = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
     let sound = written.starts_with(|first: char| first.is_ascii_alphabetic()) && written.bytes().all(name);
     sound.then_some(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_has_nothing_to_escape_is_folded_as_all_others_are() {
+        let values: [&[u8]; 14] = [
+            b"",
+            b"a",
+            b"Ann Archer",
+            b"ann  archer",
+            b" a",
+            b"a ",
+            b"#a",
+            b"a,b",
+            b"a\tb",
+            b"a\x7f",
+            b"A-Z_09.@'/",
+            "\u{c4}\u{df}".as_bytes(),
+            b"\xff\x41",
+            b"  ",
+        ];
+        for value in values {
+            let mut slow = String::from("x");
+            match std::str::from_utf8(value) {
+                Ok(text) => push_escaped(&mut slow, fold(text).as_bytes()),
+                Err(_) => push_escaped(&mut slow, value),
+            }
+            let mut key = String::from("x");
+            push_folded(&mut key, value);
+            assert_eq!(key, slow, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn an_attribute_has_one_key_however_it_is_spelled() {
+        // RFC 4514 section 3: what stands before it stays.
+        for (written, key) in
+            [("CN", "cn"), ("commonName", "cn"), ("2.5.4.3", "cn"), ("X-Own", "x-own"), ("UserID", "uid")]
+        {
+            let mut own = String::from("OU=,");
+            push_attribute_key(&mut own, written);
+            assert_eq!(own, format!("OU=,{key}"));
+        }
+    }
 }

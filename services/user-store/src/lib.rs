@@ -56,7 +56,7 @@ pub use settings::{
 pub use sql::{OpenError, StoreSection, StoreUrl};
 pub use standing::StandingService;
 pub use sync::SyncService;
-pub use users::NAMED;
+pub use users::named;
 
 use audit::checkpoint::{self, Signer};
 use commit::group::{Group, Writer};

@@ -6,6 +6,7 @@
 //!
 //! On SQLite what logins need is done by threads of its own, directly ([`direct`]); all else goes by the driver's.
 
+mod checkpoints;
 mod direct;
 mod open;
 
@@ -272,6 +273,11 @@ impl Session {
     /// A change put together from parts of this crate: which columns it names depends on what was asked.
     pub async fn execute_of(&mut self, sql: String, arguments: Vec<Arg<'_>>) -> Result<u64, sqlx::Error> {
         self.run(AssertSqlSafe(sql).into_sql_str(), arguments).await
+    }
+
+    /// Or else PostgreSQL, for the few statements of which each has its own.
+    pub fn is_sqlite(&self) -> bool {
+        !matches!(self, Self::PostgresRead(_) | Self::PostgresWrite(_))
     }
 
     /// For a transaction that looks for many rows by their keys, in tables that grow meanwhile: PostgreSQL, which has not counted them

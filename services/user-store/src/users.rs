@@ -165,7 +165,7 @@ impl StateChange<'_> {
 }
 
 /// The account that a name is of, in SQL: without the domain before it and behind it. The indexes of 0014 are over this very
-/// expression, which both databases read alike; a column would be stale wherever a node of the version before writes.
+/// expression, which both databases read alike, and so are SQLite's; a column would be stale wherever a node of the version before writes.
 macro_rules! account_of {
     ($name:literal) => {
         account_of!(@ concat!("substr(", $name, ", length(rtrim(", $name, ", replace(", $name, ", '\\', ''))) + 1)"))
@@ -175,19 +175,38 @@ macro_rules! account_of {
     };
 }
 
-/// Who has one of three names, and who has a name of this account. By keys: any stranger at a client that lets such people in has both
-/// asked.
-pub const NAMED: [&str; 2] = [
-    "SELECT user_id FROM names WHERE name_key IN ($1, $2, $3) \
-     UNION ALL SELECT user_id FROM users WHERE username_key IN ($1, $2, $3) LIMIT 1",
-    concat!(
-        "SELECT user_id FROM names WHERE ",
-        account_of!("name_key"),
-        " = $1 UNION ALL SELECT user_id FROM users WHERE ",
-        account_of!("username_key"),
-        " = $1 LIMIT 1"
-    ),
-];
+/// Who has one of three names. By keys, as the next: any stranger at a client that lets such people in has them asked.
+const NAMED: &str = "SELECT user_id FROM names WHERE name_key IN ($1, $2, $3) \
+     UNION ALL SELECT user_id FROM users WHERE username_key IN ($1, $2, $3) LIMIT 1";
+
+/// Who has a name of the account $1; $2 and $3 are [`begins`] of it.
+const OF_ACCOUNT_POSTGRES: &str = concat!(
+    "SELECT user_id FROM names WHERE ",
+    account_of!("name_key"),
+    " = $1 UNION ALL SELECT user_id FROM users WHERE ",
+    account_of!("username_key"),
+    " = $1 LIMIT 1"
+);
+/// There the first index is only of names with a domain before them (`indexes_sqlite.sql`).
+const OF_ACCOUNT_SQLITE: &str = concat!(
+    "SELECT user_id FROM names WHERE name_key >= $2 AND name_key < $3 AND name_key NOT LIKE '%\\%' \
+     UNION ALL SELECT user_id FROM users WHERE username_key >= $2 AND username_key < $3 AND username_key NOT LIKE '%\\%' \
+     UNION ALL SELECT user_id FROM names WHERE name_key LIKE '%\\%' AND ",
+    account_of!("name_key"),
+    " = $1 UNION ALL SELECT user_id FROM users WHERE username_key LIKE '%\\%' AND ",
+    account_of!("username_key"),
+    " = $1 LIMIT 1"
+);
+
+/// Statements that ask who is named so, as each database has them.
+pub fn named(sqlite: bool) -> [&'static str; 2] {
+    [NAMED, if sqlite { OF_ACCOUNT_SQLITE } else { OF_ACCOUNT_POSTGRES }]
+}
+
+/// Between what every address of an account stands, by octets: `@` and the sign behind it.
+fn begins(account: &str) -> [String; 2] {
+    [format!("{account}@"), format!("{account}A")]
+}
 
 /// Whether anybody has this name, in whatever state they are, or a name of the same account (R-62): `ann`, `CORP\ann` and `ann@x` are
 /// one to a server that drops domains, so that each of them is known where one is.
@@ -199,12 +218,14 @@ pub async fn is_name_of_somebody(session: &mut Session, typed: &str) -> Result<b
         // Names no account, so that nobody is proven to have none.
         return Ok(true);
     }
-    let [by_name, by_account] = NAMED;
+    let [by_name, by_account] = named(session.is_sqlite());
     if session.row(by_name, args![&whole, without_domain, account]).await?.is_some() {
         return Ok(true);
     }
     // Somebody of a trusted domain has `DOMAIN\ann` and addresses, and no bare name.
-    Ok(session.row(by_account, args![account]).await?.is_some())
+    let [from, below] = begins(account);
+    let arguments = if session.is_sqlite() { args![account, from, below] } else { args![account] };
+    Ok(session.row(by_account, arguments).await?.is_some())
 }
 
 /// One user with everything but secrets.

@@ -4,6 +4,7 @@
 //! Whoever writes has the turn of all writers of this process, so that nobody meets SQLite's own lock but another process.
 
 use super::Arg;
+use super::checkpoints::Committed;
 use rusqlite::types::{FromSql, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OpenFlags};
 use sqlx::error::{DatabaseError, ErrorKind};
@@ -19,12 +20,17 @@ use tokio::sync::OwnedMutexGuard;
 
 /// Statements kept prepared: all that logins run, and the steps' own.
 const PREPARED: usize = 256;
+/// Rows of no more columns are written [`TOGETHER`].
+const NARROW: usize = 8;
+const TOGETHER: usize = 16;
 
 /// A connection, and what is known of its statements.
 pub struct Direct {
     connection: Connection,
     /// By their text.
     known: HashMap<Box<str>, Arc<Known>>,
+    /// Of a connection that writes.
+    committed: Option<Committed>,
 }
 
 /// What a statement's text says once for all.
@@ -35,14 +41,20 @@ struct Known {
 }
 
 impl Direct {
-    /// `settings` are statements that every connection begins with.
-    pub fn open(path: &Path, read_only: bool, busy: Duration, settings: &str) -> Result<Self, sqlx::Error> {
-        let access = if read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
+    /// `settings` are statements that every connection begins with. Without `committed` it only reads.
+    pub fn open(
+        path: &Path,
+        busy: Duration,
+        settings: &str,
+        committed: Option<Committed>,
+    ) -> Result<Self, sqlx::Error> {
+        let writes = committed.is_some();
+        let access = if writes { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
         let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
         connection.busy_timeout(busy).map_err(failed)?;
         connection.execute_batch(settings).map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(PREPARED);
-        Ok(Self { connection, known: HashMap::new() })
+        Ok(Self { connection, known: HashMap::new(), committed })
     }
 
     fn prepare(&mut self, sql: &str) -> Result<(CachedStatement<'_>, Arc<Known>), sqlx::Error> {
@@ -231,7 +243,8 @@ impl Session {
         self.direct()?.run(sql, each)
     }
 
-    /// A statement for each of the rows, which follow `VALUES`.
+    /// Statements for rows, which follow `VALUES`: narrow ones several together, since to begin and end a statement costs as much as to
+    /// write one of them.
     pub fn run_each<'a>(
         &mut self,
         head: &str,
@@ -240,7 +253,23 @@ impl Session {
     ) -> Result<u64, sqlx::Error> {
         let mut rows = rows.peekable();
         let Some(columns) = rows.peek().map(Vec::len) else { return Ok(0) };
-        self.run(&format!("{head} VALUES ({}) {tail}", super::placeholders(1, columns)), rows)
+        let one = format!("{head} VALUES ({}) {tail}", super::placeholders(1, columns));
+        if columns > NARROW {
+            return self.run(&one, rows);
+        }
+        let mut changed = 0;
+        let mut next = || rows.by_ref().take(TOGETHER).collect::<Vec<_>>();
+        let mut together = next();
+        if together.len() == TOGETHER {
+            let tuple = |row: usize| format!("({})", super::placeholders(row * columns + 1, columns));
+            let tuples = (0..TOGETHER).map(tuple).collect::<Vec<_>>().join(",");
+            let full = std::iter::from_fn(|| {
+                let full = (together.len() == TOGETHER).then(|| std::mem::replace(&mut together, next()));
+                full.map(|rows| rows.into_iter().flatten().collect::<Vec<_>>())
+            });
+            changed += self.direct()?.run(&format!("{head} VALUES {tuples} {tail}"), full)?;
+        }
+        Ok(changed + self.run(&one, together.into_iter())?)
     }
 
     pub fn select<'a, A: Bound<'a>>(
@@ -253,7 +282,13 @@ impl Session {
 
     /// Makes a write durable.
     pub fn commit(mut self) -> Result<(), sqlx::Error> {
-        self.direct()?.once("COMMIT")
+        let direct = self.direct()?;
+        direct.once("COMMIT")?;
+        let changed = direct.connection.total_changes();
+        if let Some(committed) = &mut direct.committed {
+            committed.tell(changed);
+        }
+        Ok(())
     }
 
     fn direct(&mut self) -> Result<&mut Direct, sqlx::Error> {
@@ -342,10 +377,10 @@ mod tests {
         let [driver, direct] = both_to_read(&database).await;
         let write = database.write().await.expect("write");
         for (mut session, of) in [(driver, "driver, read"), (direct, "direct, read"), (write, "driver, write")] {
-            assert_eq!(settings(&mut session).await, [2, 1, -2048, 4000, 1], "{of}");
+            assert_eq!(settings(&mut session).await, [2, 1, -2048, 16000, 1], "{of}");
         }
         let mut write = database.write_direct().await.expect("write directly");
-        assert_eq!(settings(&mut write).await, [2, 1, -32768, 4000, 1], "direct, write");
+        assert_eq!(settings(&mut write).await, [2, 1, -32768, 16000, 1], "direct, write");
     }
 
     async fn settings(session: &mut Session) -> Vec<i64> {
@@ -365,6 +400,13 @@ mod tests {
         let head = "INSERT INTO learned (client, sends, learned_ms)";
         assert_eq!(session.bulk(head, rows, "").await.expect("inserted"), 300);
         assert_eq!(session.bulk(head, vec![args!["a\0b", true, -1_i64]], "").await.expect("inserted"), 1);
+        for count in [15, 16, 17, 32, 33] {
+            let rows = (0..count).map(|n| args![format!("some {count} {n}"), true, 1_000_i64]).collect();
+            assert_eq!(session.bulk(head, rows, "").await.expect("inserted"), count as u64);
+            let found =
+                session.rows("SELECT client FROM learned WHERE client LIKE $1", args![format!("some {count} %")]).await;
+            assert_eq!(found.expect("rows").len(), count, "each is there once");
+        }
         session.commit().await.expect("committed");
         let mut answers = Vec::new();
         for mut session in both_to_read(&database).await {

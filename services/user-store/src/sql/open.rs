@@ -1,5 +1,6 @@
 //! Opening the database: pools, migrations, and one node at a time while it happens.
 
+use super::checkpoints::Checkpoints;
 use super::{Session, direct};
 use serde::Deserialize;
 use service_kit::config::InputFile;
@@ -170,6 +171,7 @@ pub struct Sqlite {
     read_direct: direct::Home,
     /// Whoever writes has it.
     turn: Arc<Mutex<()>>,
+    checkpoints: Arc<Checkpoints>,
 }
 
 impl Sqlite {
@@ -295,7 +297,8 @@ impl Database {
 
     pub async fn close(&self) {
         match self {
-            Self::Sqlite(Sqlite { write, read, write_direct, read_direct, turn: _ }) => {
+            Self::Sqlite(Sqlite { write, read, write_direct, read_direct, turn: _, checkpoints }) => {
+                checkpoints.stop();
                 drop(read_direct.lock().unwrap_or_else(PoisonError::into_inner).take());
                 drop(write_direct.lock().unwrap_or_else(PoisonError::into_inner).take());
                 read.close().await;
@@ -311,13 +314,13 @@ const SETTINGS: [(&str, &str); 4] = [
     // V-70: FULL, because NORMAL may roll back commits after a power loss.
     ("synchronous", "FULL"),
     ("foreign_keys", "ON"),
-    ("wal_autocheckpoint", "4000"),
+    // Pages. Long before that another thread carries them into the database (`checkpoints.rs`).
+    ("wal_autocheckpoint", "16000"),
     // What is erased is gone from the file, too.
     ("secure_delete", "ON"),
 ];
 /// Of pages, in KiB: 32 MiB where whole directories are written, since with SQLite's two a first synchronisation reads and writes
-/// each page many times over; 2 elsewhere. As SQLite is built here all connections of a process share what they are given together,
-/// so that each may have more of it while others need none.
+/// each page many times over; 2 elsewhere. Each connection has its own.
 const CACHE: &str = "-32768";
 const CACHE_ELSEWHERE: &str = "-2048";
 /// Another process that writes is waited for.
@@ -338,18 +341,23 @@ async fn open_sqlite(path: &std::path::Path) -> Result<Database, OpenError> {
     let writer = writer.idle_timeout(None).max_lifetime(None).test_before_acquire(false);
     let write = writer.connect_with(options.clone()).await.map_err(failed)?;
     migrate(&mut *write.acquire().await.map_err(failed)?, &database).await?;
-    sqlx::raw_sql(include_str!("append_only_sqlite.sql")).execute(&write).await.map_err(failed)?;
+    for statements in [include_str!("append_only_sqlite.sql"), include_str!("indexes_sqlite.sql")] {
+        sqlx::raw_sql(statements).execute(&write).await.map_err(failed)?;
+    }
     let reader = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(ACQUIRE_TIMEOUT);
     let reader = reader.idle_timeout(None).max_lifetime(None).test_before_acquire(false);
     let read = reader.connect_with(options.read_only(true)).await.map_err(failed)?;
+    let checkpoints = Checkpoints::start(path, BUSY).map_err(|error| failed(error.into()))?;
     let direct = |read_only| {
         let cache = ("cache_size", if read_only { CACHE_ELSEWHERE } else { CACHE });
         let settings = SETTINGS.iter().chain([&cache]);
         let settings = settings.map(|(name, value)| format!("PRAGMA {name} = {value};")).collect::<String>();
-        direct::Direct::open(path, read_only, BUSY, &settings).map(|it| direct::Home::new(Some(it).into()))
+        let committed = (!read_only).then(|| checkpoints.committed());
+        direct::Direct::open(path, BUSY, &settings, committed).map(|it| direct::Home::new(Some(it).into()))
     };
     let (write_direct, read_direct) = (direct(false).map_err(failed)?, direct(true).map_err(failed)?);
-    Ok(Database::Sqlite(Sqlite { write, read, write_direct, read_direct, turn: Arc::default() }))
+    let (turn, checkpoints) = (Arc::default(), Arc::new(checkpoints));
+    Ok(Database::Sqlite(Sqlite { write, read, write_direct, read_direct, turn, checkpoints }))
 }
 
 /// The file holds names and phone numbers: its owner only, before anything is in it. SQLite gives the files beside it the same

@@ -192,13 +192,15 @@ pub struct Read {
     pub person: Person,
     pub username_key: String,
     pub candidates: Vec<String>,
+    /// Whether its id is one that the server gave, and nobody writes.
+    pub id_of_server: bool,
 }
 
 impl Read {
     /// `None`, and why, if the entry has no id.
     pub fn of(user: SyncedUser) -> Result<Self, Problem> {
-        let object_id = match user.object_id.parse::<ObjectId>() {
-            Ok(object_id) => object_id.to_string(),
+        let (object_id, id_of_server) = match user.object_id.parse::<ObjectId>() {
+            Ok(object_id) => (object_id.to_string(), object_id.is_of_server()),
             Err(error) => {
                 return Err(Problem { who: bounded(&user.distinguished_name, 2048), text: error.to_string() });
             }
@@ -227,7 +229,7 @@ impl Read {
             primary_group: user.primary_group_sid.clone(),
         };
         let candidates = user.items.iter().take(ITEMS_MAX).filter(|name| !name.contains(',')).cloned().collect();
-        Ok(Self { username_key: name_key(&user.username), person, candidates, user })
+        Ok(Self { username_key: name_key(&user.username), person, candidates, id_of_server, user })
     }
 }
 
@@ -541,7 +543,7 @@ fn keep_sid(known: &Known, user: &mut SyncedUser, person: &mut Person) {
 }
 
 fn row(judge: &Judge<'_>, rules: &Rules<'_>, read: Read, known: Option<Known>) -> Taken {
-    let Read { mut user, mut person, username_key, candidates } = read;
+    let Read { mut user, mut person, username_key, candidates, .. } = read;
     if let Some(known) = &known {
         keep_sid(known, &mut user, &mut person);
     }

@@ -355,19 +355,15 @@ fn met_at(person: &Person) -> [String; 2] {
 }
 
 impl Written {
-    fn is_of_server(person: &Person) -> bool {
-        person.object_id.parse().is_ok_and(|id: ObjectId| id.is_of_server())
-    }
-
     /// All marks that there may be of these.
     fn marks(read: &[Read]) -> BTreeSet<String> {
-        let written = read.iter().map(|it| &it.person).filter(|it| !Self::is_of_server(it));
+        let written = read.iter().filter(|it| !it.id_of_server).map(|it| &it.person);
         written.flat_map(|it| met_at(it).into_iter().chain([doubtful(&it.object_id)])).collect()
     }
 
     /// `marked` are the marks of batches of this run.
     fn of(read: &[Read], known: &HashMap<String, Known>, run: &Run, marked: &BTreeSet<String>) -> Self {
-        let own = || read.iter().filter(|it| !Self::is_of_server(&it.person));
+        let own = || read.iter().filter(|it| !it.id_of_server);
         let (mut written, by_id) = (Self::default(), || own().filter(|it| it.user.by_id));
         match run.is_preview() {
             true => written.several = at_several(own()),

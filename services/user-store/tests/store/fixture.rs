@@ -361,6 +361,10 @@ impl Fixture {
         }
     }
 
+    pub fn is_sqlite(&self) -> bool {
+        matches!(self.section.url, user_store::StoreUrl::Sqlite(_))
+    }
+
     /// How the database would go about a statement whose arguments are all this text.
     pub async fn plan(&self, statement: &str, argument: &str) -> String {
         let statement = (1..=3).fold(statement.to_owned(), |statement, place| {
