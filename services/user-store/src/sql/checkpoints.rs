@@ -107,3 +107,39 @@ fn carry(kept: &mut Option<Connection>, path: &Path, busy: Duration) -> Result<(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::sql::{Database, StoreSection, args};
+    use std::time::{Duration, Instant};
+
+    #[tokio::test]
+    async fn what_is_committed_reaches_the_database_long_before_a_commit_has_to_see_to_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("store.db");
+        let section = StoreSection::new(
+            &format!("sqlite:{}", file.display()),
+            &dir.path().join("master.key").display().to_string(),
+        );
+        let database = Database::open(&section.expect("a section")).await.expect("a store");
+        let length = || std::fs::metadata(&file).expect("the file").len();
+        let before = length();
+        let mut session = database.write_direct().await.expect("write directly");
+        let long = "x".repeat(200);
+        let rows = (0..super::ROWS as i64).map(|n| args![format!("{n} {long}"), true, n]).collect();
+        session.bulk("INSERT INTO learned (client, sends, learned_ms)", rows, "").await.expect("inserted");
+        session.commit().await.expect("committed");
+        let begun = Instant::now();
+        // A fifth of the 16,000 pages at which whoever commits would do it.
+        while length() < before + super::ROWS * 200 {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "{} octets of {before} are still what there is",
+                length()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        database.close().await;
+        assert!(!file.with_extension("db-wal").exists(), "nobody has it open any more");
+    }
+}
