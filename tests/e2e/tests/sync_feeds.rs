@@ -14,6 +14,8 @@ use synced::cutter::Cutter;
 use synced::{People, Upstream, World};
 
 const EDITS: usize = 2_000;
+/// Of them, by a store that listens, however long it takes.
+const TOLD_MIN: usize = 1_000;
 /// After so many each of the stores hears of them.
 const AT_ONCE: usize = 50;
 
@@ -109,9 +111,10 @@ async fn through(upstream: &Arc<Upstream>, feeds: &[&str], seed: u64, remembers:
     for feed in feeds {
         worlds.push((*feed, world(upstream, feed).await?));
     }
+    let mut refused = 0;
     for part in 0..EDITS / AT_ONCE {
         let ldif: String = (0..AT_ONCE).map(|_| script.edit()).collect();
-        upstream.modify_what_it_takes(&ldif).with_context(|| format!("edits of part {part}:\n{ldif}"))?;
+        refused += upstream.modify_what_it_takes(&ldif).with_context(|| format!("edits of part {part}:\n{ldif}"))?;
         for (feed, world) in &worlds {
             let full = *feed == "full";
             // Reading everything each time would prove no more.
@@ -145,6 +148,7 @@ async fn through(upstream: &Arc<Upstream>, feeds: &[&str], seed: u64, remembers:
             }
         }
     }
+    taken(EDITS, refused)?;
     for (feed, world) in &worlds {
         if !tells_everything(feed) {
             if *feed != "full" {
@@ -186,7 +190,8 @@ async fn a_random_script_as_389_directory_server_tells_of_it() -> Result<()> {
     as_it_is_told(&Arc::new(Upstream::ds389_without_bulk(dir.path())?), 6).await
 }
 
-/// The script goes on while the store listens; nobody asks for a run. As much of it as fits into a minute.
+/// The script goes on while the store listens; nobody asks for a run. As much of it as fits into a minute, and half of
+/// it at least.
 async fn as_it_is_told(upstream: &Arc<Upstream>, seed: u64) -> Result<()> {
     const LONG: Duration = Duration::from_secs(60);
     let mut script = Script::new(upstream, seed);
@@ -194,10 +199,10 @@ async fn as_it_is_told(upstream: &Arc<Upstream>, seed: u64) -> Result<()> {
     let scheduled = document(upstream, upstream.query()[0], "feed = \"syncrepl\"")?
         .replace("[sync]\n", "[sync]\nenabled = true\ninterval_minutes = 1440\n");
     told.apply(&scheduled).await?;
-    let (begun, mut edits) = (Instant::now(), 0);
-    while edits < EDITS && begun.elapsed() < LONG {
+    let (begun, mut edits, mut refused) = (Instant::now(), 0, 0);
+    while edits < EDITS && (edits < TOLD_MIN || begun.elapsed() < LONG) {
         let ldif: String = (0..AT_ONCE).map(|_| script.edit()).collect();
-        upstream.modify_what_it_takes(&ldif).with_context(|| format!("after {edits} edits:\n{ldif}"))?;
+        refused += upstream.modify_what_it_takes(&ldif).with_context(|| format!("after {edits} edits:\n{ldif}"))?;
         edits += AT_ONCE;
         if edits % (10 * AT_ONCE) == 0 {
             told.agrees_within(&format!("after {edits} edits"), LONG).await?;
@@ -205,6 +210,7 @@ async fn as_it_is_told(upstream: &Arc<Upstream>, seed: u64) -> Result<()> {
     }
     let late = told.agrees_within(&format!("after all {edits} edits"), LONG).await?;
     eprintln!("{edits} edits in {:?}, {late:?} of it after the last one", begun.elapsed());
+    taken(edits, refused)?;
     // Who is not there in two sweeps is gone (S-43).
     for _ in 0..2 {
         let run = read.run("").await?;
@@ -219,6 +225,13 @@ async fn as_it_is_told(upstream: &Arc<Upstream>, seed: u64) -> Result<()> {
     let runs = told.status().await?.runs;
     let heard = |run: &SyncRun| run.trigger == "request" || run.trigger == "follow" && run.state == "done";
     ensure!(runs.iter().all(heard) && runs.iter().any(|run| run.trigger == "follow"), "{runs:#?}");
+    Ok(())
+}
+
+/// A script that the server refuses would show nothing.
+fn taken(edits: usize, refused: usize) -> Result<()> {
+    eprintln!("{refused} of {edits} edits were refused");
+    ensure!(refused * 10 < edits, "{refused} of {edits} edits were refused");
     Ok(())
 }
 

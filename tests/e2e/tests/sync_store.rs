@@ -297,6 +297,51 @@ async fn a_server_that_sends_one_less_than_all_removes_nobody() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_size_limit_of_the_server_that_is_hit_removes_nobody_and_the_run_says_so() -> Result<()> {
+    // S-41, B-72: it was enough for all of them, until others came
+    let world = company_of(&SlapdOptions { size_limit: PEOPLE, ..told() }).await?;
+    delete(&world, 1..=2)?;
+    add(&world, 101..=103)?;
+    for _ in 0..2 {
+        let run = world.run("").await?;
+        assert_eq!((run.state.as_str(), run.disabled, run.removed, run.parked), ("incomplete", 0, 0, 0), "{run:?}");
+        assert!(run.error.contains("cut the answer off with code 4"), "{}", run.error);
+    }
+    let (enabled, disabled, removed) = counts(&world).await?;
+    assert!(enabled >= PEOPLE && (disabled, removed) == (0, 0), "{enabled} {disabled} {removed}");
+    delete(&world, 103..=103)?;
+    for _ in 0..2 {
+        let run = world.run("").await?;
+        assert_eq!(run.state, "done", "as many as it gives: {run:?}");
+    }
+    world.agrees("everybody was read again").await?;
+    assert_eq!(counts(&world).await?.0, PEOPLE);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_directory_of_no_known_kind_is_read_whole_and_followed_by_what_it_offers() -> Result<()> {
+    // FD-01, FS-42: the preset `generic`
+    let dir = tempfile::tempdir()?;
+    let upstream = Arc::new(Upstream::slapd(dir.path(), &told())?);
+    let document = document(&upstream, EVERYBODY, "disable")?.replace("\"openldap\"", "\"generic\"");
+    assert!(document.contains("preset = \"generic\""), "{document}");
+    let world = World::new(dir, upstream, COMPANY_BASE, &document).await?;
+    let first = world.run("").await?;
+    assert_eq!((first.state.as_str(), first.added as usize), ("done", PEOPLE), "{first:?}");
+    world.agrees("everybody, with names, numbers and groups").await?;
+    add(&world, 101..=103)?;
+    delete(&world, 1..=2)?;
+    let run = world.run("incremental").await?;
+    assert_eq!((run.state.as_str(), run.mode.as_str(), run.added), ("done", "incremental", 3), "{run:?}");
+    assert_eq!((run.feed.as_str(), run.disabled), ("syncrepl", 2), "{run:?}");
+    for _ in 0..2 {
+        world.run("").await?;
+    }
+    world.agrees("after two full runs").await
+}
+
+#[tokio::test]
 async fn a_server_that_sends_no_pages_and_not_all_at_once_is_read_whole_all_the_same() -> Result<()> {
     // FD-10, S-43
     let world =

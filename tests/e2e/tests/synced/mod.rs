@@ -82,8 +82,9 @@ impl Upstream {
         }
     }
 
-    /// The same for a script that does not know what the server itself does to groups when people go or get other names.
-    pub fn modify_what_it_takes(&self, ldif: &str) -> Result<()> {
+    /// The same for a script that does not know what the server itself does to groups when people go or get other names: how many edits
+    /// it did not take.
+    pub fn modify_what_it_takes(&self, ldif: &str) -> Result<usize> {
         const OF_GROUPS: [&str; 3] =
             ["No such attribute (16)", "Type or value exists (20)", "Object class violation (65)"];
         // Active Directory writes a new name of somebody to their groups.
@@ -101,10 +102,10 @@ impl Upstream {
         std::fs::remove_file(&file)?;
         let said = String::from_utf8_lossy(&output.stderr);
         let failed = said.lines().filter(|line| line.starts_with("ldap_"));
-        let failed: Vec<&str> =
-            failed.filter(|line| !OF_GROUPS.iter().chain(links).any(|known| line.contains(known))).collect();
+        let (refused, failed): (Vec<&str>, Vec<&str>) =
+            failed.partition(|line| OF_GROUPS.iter().chain(links).any(|known| line.contains(known)));
         ensure!(failed.is_empty(), "{failed:?}");
-        Ok(())
+        Ok(refused.len())
     }
 
     pub fn url(&self) -> String {
