@@ -8,10 +8,11 @@ use ldap_wire::connection::{
     Anonymous, BoundAs, FromUpstream, GatedBind, Limited, Operations, PendingBind, Primary, State, Ticket,
 };
 use ldap_wire::extended::{self, ExtendedRequest, ExtendedResponse};
+use ldap_wire::message::Limit;
 use ldap_wire::referral::Referrals;
 use ldap_wire::{
-    Action, Authentication, BindResponse, ClientConnection, Control, Filter, LdapResult, Limits, Message, MessageId,
-    Op, Policy, ResultCode, Scope, SearchRequest, SearchResultEntry, Style, oid,
+    Action, Authentication, BindResponse, ClientConnection, Control, DecodeError, Filter, LdapResult, Limits, Message,
+    MessageId, Op, Policy, ResultCode, Scope, SearchRequest, SearchResultEntry, Style, filter, oid,
 };
 use std::sync::Arc;
 use support::*;
@@ -1017,6 +1018,18 @@ fn malformed_operations_end_the_connection_and_excessive_ones_do_not() {
     let deep = (0..100).fold(Filter::present("a"), |filter, _| Filter::not(filter));
     let request = SearchRequest::new("", Scope::Subtree, &deep, &[]);
     assert_eq!(answer_code(connection.receive(parse(&request.encode(id(2), &[])))), ResultCode::PROTOCOL_ERROR);
+    // The `&` is a component too.
+    for (leaves, forwarded) in [(4_095, true), (4_096, false)] {
+        let wide = Filter::and(vec![Filter::present("a"); leaves]);
+        let limit = (!forwarded).then_some(DecodeError::Limit(Limit::FilterNodes));
+        assert_eq!(filter::check(&wide.to_ber()).err(), limit, "{leaves}");
+        let request = SearchRequest::new("", Scope::Subtree, &wide, &[]);
+        match connection.receive(parse(&request.encode(id(6), &[]))) {
+            Action::Forward(_) => assert!(forwarded, "{leaves}"),
+            refused => assert!(answer_code(refused) == ResultCode::PROTOCOL_ERROR && !forwarded, "{leaves}"),
+        }
+        connection.answered(id(6));
+    }
     let wide = vec!["a"; 4_097];
     let request = SearchRequest::new("", Scope::Subtree, &Filter::present("a"), &wide);
     assert_eq!(answer_code(connection.receive(parse(&request.encode(id(3), &[])))), ResultCode::PROTOCOL_ERROR);

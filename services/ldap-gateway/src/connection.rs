@@ -135,6 +135,8 @@ enum Next {
     StartTls,
     /// Write what waits, then close.
     Close,
+    /// The client has asked for something and unbinds: the directory hears both.
+    Unbind,
     /// Nobody is there to write to.
     Gone,
 }
@@ -185,6 +187,10 @@ impl Connection {
                     None => return,
                 },
                 Next::Close => break,
+                Next::Unbind => {
+                    Box::pin(self.unbind_upstream(FAREWELL)).await;
+                    break;
+                }
                 Next::Gone => return self.leave_upstream(),
             }
             event = poll_fn(|cx| self.poll_event(cx)).await;
@@ -358,6 +364,7 @@ impl Connection {
                 Next::StartTls
             }
             Action::Ignore => Next::Go,
+            Action::Close { .. } if op == Op::UnbindRequest && outstanding > 0 => Next::Unbind,
             Action::Close { notice } => {
                 self.near.send(notice.unwrap_or_default(), now);
                 Next::Close

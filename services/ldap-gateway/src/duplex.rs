@@ -231,6 +231,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Duplex<S> {
         let _: Result<io::Result<()>, _> = tokio::time::timeout(limit, farewell).await;
     }
 
+    /// Writes what waits, then takes and forgets what comes until the peer closes. Waits at most `limit`.
+    pub async fn see_out(mut self, limit: Duration) {
+        let seeing_out = async {
+            std::future::poll_fn(|cx| self.poll_send(cx, Instant::now())).await?;
+            tokio::io::copy(&mut self.stream, &mut tokio::io::sink()).await
+        };
+        // However slow it is, or if it breaks: nobody waits for what it says.
+        let _: Result<io::Result<u64>, _> = tokio::time::timeout(limit, seeing_out).await;
+    }
+
     /// The bare stream. Only for the moment before a TLS handshake, when nothing waits to be written.
     pub fn into_stream(self) -> S {
         self.stream

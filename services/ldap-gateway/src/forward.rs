@@ -16,6 +16,7 @@ use directory::{
     Channel, ConnectError, Directory, Ended, Entry, Exchange, LogonError, ServerName, Step, Stream, Upstream, Verdict,
 };
 use domain::{Secret, TransactionId};
+use ldap_wire::bind::unbind_request;
 use ldap_wire::connection::Cleared;
 use ldap_wire::{BindResponse, Control, FrameError, Limits, Message, MessageId, Op, Peer};
 use std::future::poll_fn;
@@ -179,6 +180,13 @@ impl OpenUpstream {
     pub fn send(&mut self, cleared: Cleared, now: Instant) {
         self.abandoned |= cleared.op() == Op::AbandonRequest;
         self.link.duplex.send(cleared.into_octets(), now);
+    }
+
+    /// Sends what waits and an Unbind behind it, and stays until the directory closes: one that sees the connection end, or cannot
+    /// answer, does less of it than where a client itself asks and unbinds. Waits at most `limit`.
+    pub async fn unbind(mut self, limit: Duration) {
+        self.link.duplex.send(unbind_request(MessageId::MAX), Instant::now());
+        self.link.duplex.see_out(limit).await;
     }
 
     pub fn next_message(&mut self, now: Instant) -> Result<Option<Message>, FrameError> {

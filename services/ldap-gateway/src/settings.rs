@@ -21,6 +21,7 @@ use proto::user_store::settings_server::Settings as SettingsPort;
 use proto::user_store::{FetchReply, FetchRequest, PinServiceAccountRequest};
 use service_kit::bus::{Bus, Message, Subscription};
 use service_kit::health::Health;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,6 +70,11 @@ pub struct Client {
 }
 
 impl Snapshot {
+    fn new(revision: u64, mut networks: Vec<(IpNet, Arc<Client>)>) -> Self {
+        networks.sort_by_key(|(network, _)| Reverse(network.prefix_len()));
+        Self { revision, networks }
+    }
+
     /// The client that asks from this address: the longest prefix wins (FL-04).
     pub fn client(&self, source: IpAddr) -> Option<Arc<Client>> {
         let source = source.to_canonical();
@@ -273,7 +279,7 @@ impl SettingsCopy {
         for refused in self.directories.replace(wanted.collect::<Vec<_>>()) {
             tracing::error!(directory = %refused.name, error = %refused.error, "directory cannot be used");
         }
-        let snapshot = Snapshot { revision: reply.revision, networks: self.networks(settings, reply.secrets) };
+        let snapshot = Snapshot::new(reply.revision, self.networks(settings, reply.secrets));
         self.metrics.settings_in_force(snapshot.revision);
         tracing::info!(event = "settings_taken_up", revision = snapshot.revision, "settings are in force");
         self.current.send_replace(Arc::new(snapshot));
@@ -306,7 +312,6 @@ impl SettingsCopy {
             let client = Arc::new(Client { settings: client.clone(), policy, directory, passwords });
             networks.extend(client.settings.sources.iter().map(|network| (network.trunc(), Arc::clone(&client))));
         }
-        networks.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
         networks
     }
 
@@ -490,4 +495,52 @@ fn always_encrypted(directory: &settings::Directory) -> bool {
     !directory.danger_clear_text
         || matches!(directory.authentication_bind.kind, BindKind::Tls | BindKind::Windows)
         || directory.urls.iter().all(ldaps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(name: &str) -> Arc<Client> {
+        let settings = serde_json::json!({ "name": name, "protocol": "ldap", "target": "corp" });
+        let settings = serde_json::from_value(settings).expect("a client");
+        Arc::new(Client { settings, policy: Arc::default(), directory: None, passwords: HashMap::new() })
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_whatever_the_order_in_which_the_networks_are_written() {
+        // FL-04
+        let networks = [
+            ("10.0.0.0/8", "site"),
+            ("10.1.0.0/16", "building"),
+            ("10.1.2.3/32", "host"),
+            ("2001:db8::/32", "site"),
+            ("2001:db8:1::/48", "building"),
+            ("2001:db8:1::3/128", "host"),
+        ];
+        let mut written: Vec<_> =
+            networks.map(|(network, name)| (network.parse::<IpNet>().expect("a network"), client(name))).into();
+        for turn in 0..2 * networks.len() {
+            if turn == networks.len() {
+                written.reverse();
+            }
+            written.rotate_left(1);
+            let snapshot = Snapshot::new(1, written.clone());
+            for (source, expected) in [
+                ("10.1.2.3", Some("host")),
+                ("10.1.2.4", Some("building")),
+                ("10.2.2.3", Some("site")),
+                ("11.1.2.3", None),
+                ("::ffff:10.1.2.3", Some("host")),
+                ("::ffff:10.1.2.4", Some("building")),
+                ("2001:db8:1::3", Some("host")),
+                ("2001:db8:1::4", Some("building")),
+                ("2001:db8:2::3", Some("site")),
+                ("2001:db9::3", None),
+            ] {
+                let found = snapshot.client(source.parse().expect("an address"));
+                assert_eq!(found.as_ref().map(|client| client.name()), expected, "{source}, turn {turn}");
+            }
+        }
+    }
 }

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
 pub struct Idle {
-    /// Connections; fewer where a process may not open two files for each.
+    /// Connections; fewer, which the page says, where a server may not open as many files as it takes.
     #[arg(long, default_value_t = 10_000)]
     connections: usize,
     /// By TLS too.
@@ -63,53 +63,75 @@ const KINDS: [Kind; 5] = [
 ];
 const BOTH: Hops = Hops { client_tls: true, directory_tls: true };
 
-/// KiB for each connection.
+/// Of a connection to each server.
 struct Figures {
-    slapd: f64,
-    back_ldap: f64,
-    haproxy: f64,
-    twinlock: f64,
+    slapd: Figure,
+    back_ldap: Figure,
+    haproxy: Figure,
+    twinlock: Figure,
+}
+
+struct Figure {
+    kib: f64,
+    /// How many there were.
+    connections: usize,
+}
+
+/// How many connections there are to be, and how many files a process may open for them.
+#[derive(Clone, Copy)]
+struct Room {
+    connections: usize,
+    files: usize,
+}
+
+impl Room {
+    /// What is started from now on may open as many files as it takes, or as is allowed.
+    fn make(connections: usize) -> Result<Self> {
+        let limit = getrlimit(Resource::Nofile);
+        let most = limit.maximum.unwrap_or(u64::MAX);
+        let files = u64::try_from(2 * connections + OTHER_FILES)?.min(most);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: limit.maximum })?;
+        Ok(Self { connections, files: usize::try_from(files)? })
+    }
+
+    /// For a server that opens so many files for each. The load is another process, and opens one.
+    fn at(self, files_each: usize) -> usize {
+        self.connections.min(self.files.saturating_sub(OTHER_FILES) / files_each)
+    }
 }
 
 pub async fn run(idle: &Idle, page: Option<&Path>) -> Result<()> {
-    let count = room_for(idle.connections)?;
+    let room = Room::make(idle.connections)?;
     let mut figures = Vec::new();
     for kind in KINDS.iter().filter(|kind| idle.tls || !kind.hops.client_tls) {
-        figures.push(measure(kind, count).await.with_context(|| kind.name)?);
+        figures.push(measure(kind, room).await.with_context(|| kind.name)?);
     }
-    page::show(page, "ldap-idle", &table(count, &figures))
-}
-
-/// How many connections there can be, with another to the directory behind each. What is started from now on may open as many files.
-fn room_for(connections: usize) -> Result<usize> {
-    let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(u64::MAX);
-    let files = u64::try_from(2 * connections + OTHER_FILES)?.min(most);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: limit.maximum })?;
-    Ok((usize::try_from(files)? - OTHER_FILES) / 2)
+    page::show(page, "ldap-idle", &table(room.connections, &figures))
 }
 
 /// Each server is started for this alone: memory that a process had once is not always given back.
-async fn measure(kind: &Kind, count: usize) -> Result<Figures> {
+async fn measure(kind: &Kind, room: Room) -> Result<Figures> {
+    // Another connection to the directory: with the bind, or at once.
+    let (alone, behind, copied) = (room.at(1), room.at(1 + usize::from(kind.bound)), room.at(2));
     let dir = folder()?;
     let pki = Pki::new(&dir.path().join("pki"))?;
     let mut slapd = Slapd::start(dir.path(), &pki, &SlapdOptions { quiet: true, ..Default::default() })?;
     let port = if kind.hops.client_tls { slapd.ldaps_port() } else { slapd.ldap_port() };
     let pid = slapd.process().context("slapd runs")?.pid();
-    let direct = each(kind, &pki, ([127, 0, 0, 1], port).into(), pid, count).await.context("slapd itself")?;
+    let direct = each(kind, &pki, ([127, 0, 0, 1], port).into(), pid, alone).await.context("slapd itself")?;
     slapd.restart()?;
     let proxy = Proxy::back_ldap(dir.path(), &slapd, &pki, kind.hops)?;
-    let back_ldap = each(kind, &pki, proxy.address(), proxy.pid(), count).await.context("back-ldap")?;
+    let back_ldap = each(kind, &pki, proxy.address(), proxy.pid(), behind).await.context("back-ldap")?;
     drop(proxy);
     slapd.restart()?;
     let proxy = Proxy::haproxy(dir.path(), &slapd, &pki, kind.hops)?;
-    let haproxy = each(kind, &pki, proxy.address(), proxy.pid(), count).await.context("HAProxy")?;
+    let haproxy = each(kind, &pki, proxy.address(), proxy.pid(), copied).await.context("HAProxy")?;
     drop(proxy);
     slapd.restart()?;
     let mut twinlock = twinlock(dir.path(), &slapd, &pki, kind.hops)?;
     let port = if kind.hops.client_tls { twinlock.ldaps_port() } else { twinlock.ldap_port() };
     let pid = twinlock.process().context("it runs")?.pid();
-    let ours = each(kind, &pki, ([127, 0, 0, 1], port).into(), pid, count)
+    let ours = each(kind, &pki, ([127, 0, 0, 1], port).into(), pid, behind)
         .await
         .with_context(|| format!("Twinlock: {}", twinlock.log()))?;
     Ok(Figures { slapd: direct, back_ldap, haproxy, twinlock: ours })
@@ -149,8 +171,8 @@ pub fn clear_text(settings: &str) -> String {
     )
 }
 
-/// KiB of a connection.
-async fn each(kind: &Kind, pki: &Pki, server: SocketAddr, pid: u32, count: usize) -> Result<f64> {
+/// What each of so many holds of this process.
+async fn each(kind: &Kind, pki: &Pki, server: SocketAddr, pid: u32, count: usize) -> Result<Figure> {
     if !kind.hops.client_tls {
         return grown(kind.bound, pid, count, || async move { Connection::open(server).await }).await;
     }
@@ -170,7 +192,7 @@ async fn each(kind: &Kind, pki: &Pki, server: SocketAddr, pid: u32, count: usize
     grown(kind.bound, pid, count, open).await
 }
 
-async fn grown<S, O, F>(bound: bool, pid: u32, count: usize, open: O) -> Result<f64>
+async fn grown<S, O, F>(bound: bool, pid: u32, count: usize, open: O) -> Result<Figure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     O: Fn() -> F,
@@ -207,7 +229,7 @@ where
     for connection in connections.iter_mut().step_by(count.div_ceil(ASKED)) {
         ensure!(connection.is_alive().await, "a connection did not last");
     }
-    Ok(after.saturating_sub(before) as f64 / count as f64)
+    Ok(Figure { kib: after.saturating_sub(before) as f64 / count as f64, connections: count })
 }
 
 fn table(count: usize, all: &[Figures]) -> String {
@@ -215,16 +237,45 @@ fn table(count: usize, all: &[Figures]) -> String {
         "| KiB for each of {count} | slapd itself | back-ldap | HAProxy | Twinlock | / back-ldap | / HAProxy | goal |\n\
          |---|---|---|---|---|---|---|---|\n"
     );
+    let cell = |figure: &Figure| match figure.connections {
+        opened if opened < count => format!("{:.1} (of {opened})", figure.kib),
+        _ => format!("{:.1}", figure.kib),
+    };
     for (kind, figures) in KINDS.iter().zip(all) {
         let Figures { slapd, back_ldap, haproxy, twinlock } = figures;
         let _ = writeln!(
             text,
-            "| {} | {slapd:.1} | {back_ldap:.1} | {haproxy:.1} | {twinlock:.1} | {:.2} | {:.2} | {} |",
+            "| {} | {} | {} | {} | {} | {:.2} | {:.2} | {} |",
             kind.name,
-            twinlock / back_ldap,
-            twinlock / haproxy,
+            cell(slapd),
+            cell(back_ldap),
+            cell(haproxy),
+            cell(twinlock),
+            twinlock.kib / back_ldap.kib,
+            twinlock.kib / haproxy.kib,
             kind.goal,
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_are_opened_as_files_allow_and_the_page_says_where_they_were_fewer() {
+        let room = Room { connections: 10_000, files: 20_000 };
+        assert_eq!((room.at(1), room.at(2)), (10_000, 9_900));
+        let figure = |kib, files_each| Figure { kib, connections: room.at(files_each) };
+        let figures = Figures {
+            slapd: figure(7.0, 1),
+            back_ldap: figure(8.0, 1),
+            haproxy: figure(4.0, 2),
+            twinlock: figure(2.0, 1),
+        };
+        let page = table(room.connections, &[figures]);
+        let row = "| clear text, no bind | 7.0 | 8.0 | 4.0 (of 9900) | 2.0 | 0.25 | 0.50 | P-07: ≤ 8, stretch ≤ 4 |";
+        assert!(page.starts_with("| KiB for each of 10000 |") && page.contains(row), "{page}");
+    }
 }

@@ -1005,6 +1005,9 @@ async fn an_application_hears_the_domains_own_reasons_and_nobody_is_asked(world:
         world.ended(before, uid, reason).await?;
         back(&world.samba, uid)?;
     }
+    let reader = Samba::dn_of("wiki.reader");
+    ensure!(world.samba.binds(&reader, &password_of("wiki.reader"))?, "the reader cannot sign in");
+    ensure!(world.samba.wrong_passwords_of(&reader)? == 0, "a right password begins the count anew");
     for (name, reason) in [("wiki.reader", "bad_password"), ("nobody.here", "unknown_user")] {
         let before = world.attempts()?.len();
         let mut application = Application::connect(&world.twinlock.ldap_url(), WIKI).await?;
@@ -1016,6 +1019,7 @@ async fn an_application_hears_the_domains_own_reasons_and_nobody_is_asked(world:
             "{name}: {result:?}"
         );
         world.ended(before, name, reason).await?;
+        ensure!(world.samba.wrong_passwords_of(&reader)? == 1, "{name}: a wrong password is counted once");
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ impl Connection {
         let overdue = self.wire.end_overdue(now.into_std());
         let ended = !overdue.is_empty();
         for limited in overdue {
-            if let end @ (Next::StartTls | Next::Close | Next::Gone) = self.limit_reached(limited, now) {
+            if let end @ (Next::StartTls | Next::Close | Next::Unbind | Next::Gone) = self.limit_reached(limited, now) {
                 return end;
             }
         }

@@ -7,9 +7,11 @@ use crate::forward::OpenUpstream;
 use crate::verify;
 use bytes::Bytes;
 use directory::ConnectError;
+use futures::FutureExt;
 use ldap_wire::connection::{Cleared, FromUpstream, Limited, State};
 use ldap_wire::{LdapResult, Message, MessageId, Op, ResultCode};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// What is to be sent when the upstream connection is there.
@@ -27,6 +29,10 @@ impl Waiting {
     fn push(&mut self, cleared: Cleared) {
         self.octets += cleared.size();
         self.operations.push(cleared);
+    }
+
+    fn send_to(self, far: &mut OpenUpstream, now: Instant) {
+        self.operations.into_iter().for_each(|cleared| far.send(cleared, now));
     }
 
     /// Takes out what was abandoned before it was sent.
@@ -85,8 +91,7 @@ impl Connection {
         let Far::Connecting { waiting, .. } = std::mem::replace(&mut self.far, Far::None) else { return Next::Go };
         match connected {
             Ok(mut far) => {
-                let now = Instant::now();
-                waiting.operations.into_iter().for_each(|cleared| far.send(cleared, now));
+                waiting.send_to(&mut far, Instant::now());
                 self.far = Far::Open(Box::new(far));
                 Next::Go
             }
@@ -178,6 +183,22 @@ impl Connection {
             }
             drop(seat);
         }));
+    }
+
+    /// What the client asked for in front of its Unbind is sent, as if it had asked the directory itself.
+    pub(super) async fn unbind_upstream(&mut self, limit: Duration) {
+        let unbinding = match std::mem::replace(&mut self.far, Far::None) {
+            Far::None => return,
+            Far::Open(far) => far.unbind(limit).boxed(),
+            Far::Connecting { connecting, waiting } => async move {
+                let Ok(mut far) = connecting.await else { return };
+                waiting.send_to(&mut far, Instant::now());
+                far.unbind(limit).await;
+            }
+            .boxed(),
+        };
+        // However slow the directory is: nobody is there to wait for it.
+        let _: Result<(), _> = tokio::time::timeout(limit, unbinding).await;
     }
 
     /// The upstream connection goes, and with it whoever was bound on it.

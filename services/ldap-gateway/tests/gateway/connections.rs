@@ -186,6 +186,13 @@ async fn what_is_not_ldap_ends_the_connection() -> Result<()> {
             false => wire.expect_silent_end().await?,
         }
     }
+    // LDAP in clear where TLS begins with the first octet: long before a handshake is overdue. A reset is an end, too.
+    let search = SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), &[]);
+    let mut stream = TcpStream::connect(lab.gateway.gateway.tls_addresses()[0]).await?;
+    stream.write_all(&search.encode(MessageId::new(1).expect("an id"), &[])).await?;
+    let mut said = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut said)).await;
+    assert!(ended.is_ok() && said.first() != Some(&0x30), "{ended:?} {said:02x?}");
     until("the hint about the port", || capture::text().contains("tls_on_plain_port")).await?;
 
     // 10^4 nested filters: refused quickly, before anybody is bound.

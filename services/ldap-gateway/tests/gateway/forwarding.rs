@@ -204,6 +204,9 @@ async fn extended_operations_and_controls_pass_by_list() -> Result<()> {
     for (oid, critical, expected) in [
         (oid::PROXIED_AUTHORIZATION, true, 12),
         (oid::PROXIED_AUTHORIZATION, false, 2),
+        (oid::SHUTDOWN_NOTIFY, true, 12),
+        // slapd knows nothing of it, and would pass over it.
+        (oid::SHUTDOWN_NOTIFY, false, 2),
         ("1.2.3.4", true, 12),
         ("1.2.3.4", false, 0),
     ] {

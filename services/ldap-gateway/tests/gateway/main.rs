@@ -8,6 +8,7 @@ mod bind_controls;
 mod connections;
 mod directories;
 mod fail_open;
+mod farewells;
 mod forwarding;
 mod gate_model;
 mod hostile_directory;

@@ -189,7 +189,7 @@ fn five_thousand_half_handshakes_keep_nobody_else_out() -> Result<()> {
 
 #[test]
 fn thousands_who_say_nothing_cost_little_and_keep_nobody_else_out() -> Result<()> {
-    // B-63, L-05. 100,000 of them: IDLE_CONNECTIONS=100000, and a limit of open files of twice as many and some.
+    // B-63, L-05. 100,000 of them: `make test-idle`.
     let wanted = std::env::var("IDLE_CONNECTIONS").ok().and_then(|text| text.parse().ok());
     let idle: usize = wanted.unwrap_or(5_000);
     /// Of one address, which has no more ports than these.

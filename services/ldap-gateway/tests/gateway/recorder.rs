@@ -63,6 +63,8 @@ struct Shared {
     /// Octets of gigabytes that were taken, and how many of these ended.
     poured: AtomicUsize,
     poured_out: AtomicUsize,
+    /// How many people said goodbye.
+    unbound: AtomicUsize,
     /// Nothing is read of people.
     held: watch::Sender<bool>,
 }
@@ -77,6 +79,7 @@ impl Recorder {
             seen: Mutex::default(),
             poured: AtomicUsize::new(0),
             poured_out: AtomicUsize::new(0),
+            unbound: AtomicUsize::new(0),
             held: watch::Sender::new(false),
         });
         let serving = shared.clone();
@@ -106,6 +109,11 @@ impl Recorder {
     /// How many of them nobody takes anything of any more.
     pub fn poured_out(&self) -> usize {
         self.shared.poured_out.load(Ordering::SeqCst)
+    }
+
+    /// How many connections of people ended with an Unbind.
+    pub fn unbound(&self) -> usize {
+        self.shared.unbound.load(Ordering::SeqCst)
     }
 
     /// Reads nothing more of people, but what it is reading at this moment.
@@ -160,7 +168,11 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> Result<()> {
     loop {
         while let Some(message) = framer.next_message(&mut input)? {
             match message.op() {
-                Op::UnbindRequest => return Ok(()),
+                Op::UnbindRequest => {
+                    let person = !who.is_empty() && who != Slapd::QUERY_DN;
+                    shared.unbound.fetch_add(usize::from(person), Ordering::SeqCst);
+                    return Ok(());
+                }
                 // Nothing comes before the answer to a bind.
                 Op::BindRequest => {
                     let (answer, after) = bind(&message, &shared, &mut who)?;
