@@ -31,6 +31,7 @@ use crate::verify::Beside;
 use crate::{Gateway, accounting, credentials, person_address, question, random, reply};
 use alike::{NotAwaited, join, pass_on, wait_along};
 use domain::{Method, Reason, TransactionId};
+use login_queue::Sign;
 use radius_wire::{AttributeType, Code, ExchangeId, ExchangeKey, Fingerprint, LookAlike, Verified};
 use service_kit::trace;
 use shared::{Claim, Given, Hold, Joined, Lost, Orphan};
@@ -91,7 +92,7 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
     let known = Known { key, fingerprint, alike: alike.filter(LookAlike::joins) };
     match taken {
         Taken::Copy { work, repeat } => {
-            gateway.queue.heard(&client.settings.name, work.serial(), Instant::now());
+            gateway.queue.heard(&client.settings.name, work.serial(), Sign::Copy, Instant::now());
             // Reports wait for nobody, and are repeated for longer.
             if asks {
                 gateway.note_repeat(&client, repeat);
@@ -121,7 +122,7 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
             });
         }
         Taken::Joins { id, running, answered, work, repeat } => {
-            gateway.queue.heard(&client.settings.name, work.serial(), Instant::now());
+            gateway.queue.heard(&client.settings.name, work.serial(), Sign::LookAlike, Instant::now());
             gateway.note_repeat(&client, repeat);
             gateway.observed().repeats_anew(client.name(), gateway.started.elapsed());
             gateway.metrics.joined(client.name());

@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn one_address_has_its_share_and_all_together_have_an_end() {
-        //
+        // R-91, B-34
         let seats = Arc::new(Seats::default());
         let sit = |source: u32| seats.sit(IpAddr::V4(source.into()));
         let mut taken: Vec<_> = (0..PER_SOURCE_MAX).map(|_| sit(1).expect("room")).collect();
