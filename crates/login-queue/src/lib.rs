@@ -270,7 +270,9 @@ mod tests {
         let mut all = HashMap::new();
         for (place, login) in waiting.enumerate() {
             let now = start + Duration::from_millis(apart_ms * place as u64);
-            let Entered::Waits(waits) = queue.enter(&CLIENT, login, now + PATIENCE, now) else { panic!("{login}: there is no place") };
+            let Entered::Waits(waits) = queue.enter(&CLIENT, login, now + PATIENCE, now) else {
+                panic!("{login}: there is no place")
+            };
             all.insert(login, waits);
         }
         (queue, Crowd(all))

@@ -141,6 +141,8 @@ pub(crate) struct Offers {
 /// What was asked, of whom, and when.
 struct Offered {
     asked: Instant,
+    /// Something has shown since that it may be otherwise.
+    doubtful: bool,
     whose: Arc<Directory>,
     offers: Vec<Offer>,
 }
@@ -149,12 +151,14 @@ impl Offers {
     /// What this directory offers, if that was asked of late, and when.
     fn fresh(&self, domain: &str, directory: &Arc<Directory>) -> Option<(Instant, Vec<Offer>)> {
         let offered = self.by_domain.get(domain)?;
-        let is_fresh = offered.asked.elapsed() < OFFERS_LIFE && Arc::ptr_eq(&offered.whose, directory);
+        let is_fresh =
+            offered.asked.elapsed() < OFFERS_LIFE && !offered.doubtful && Arc::ptr_eq(&offered.whose, directory);
         is_fresh.then(|| (offered.asked, offered.offers.clone()))
     }
 
-    pub(crate) fn forget(&mut self) {
-        self.by_domain.clear();
+    /// The next run asks anew. What was found until then still says whether the directory can be followed.
+    pub(crate) fn doubt(&mut self) {
+        self.by_domain.values_mut().for_each(|offered| offered.doubtful = true);
     }
 }
 
@@ -175,7 +179,7 @@ impl Runner {
         let all = others.others.iter().filter_map(|other| Some((other.name.as_str(), other.reached.as_ref().ok()?)));
         for (name, reached) in all.chain([(OF_OWN, &own)]).filter(|_| probes) {
             let (asked, whose, offers) = (reached.asked, Arc::clone(&reached.directory), reached.offers.clone());
-            self.learned.offers.by_domain.insert(name.to_owned(), Offered { asked, whose, offers });
+            self.learned.offers.by_domain.insert(name.to_owned(), Offered { asked, doubtful: false, whose, offers });
         }
         let mut told: Vec<String> = own.offers.iter().map(mode::told).collect();
         told.extend(others.others.iter().map(ReachedOther::told));

@@ -241,7 +241,7 @@ impl Runner {
             match full {
                 // S-20, S-25, S-33: with the guard, and said.
                 Some(because) if mode == Mode::Incremental => {
-                    self.learned.offers.forget();
+                    self.learned.offers.doubt();
                     (mode, why) = (Mode::Full, because);
                 }
                 _ if checks.is_some() && ended.is_complete() => checks = None,

@@ -196,9 +196,7 @@ async fn as_it_is_told(upstream: &Arc<Upstream>, seed: u64) -> Result<()> {
     const LONG: Duration = Duration::from_secs(60);
     let mut script = Script::new(upstream, seed);
     let (told, read) = (world(upstream, "syncrepl").await?, world(upstream, "full").await?);
-    let scheduled = document(upstream, upstream.query()[0], "feed = \"syncrepl\"")?
-        .replace("[sync]\n", "[sync]\nenabled = true\ninterval_minutes = 1440\n");
-    told.apply(&scheduled).await?;
+    told.apply(&listening(upstream)?).await?;
     let (begun, mut edits, mut refused) = (Instant::now(), 0, 0);
     while edits < EDITS && (edits < TOLD_MIN || begun.elapsed() < LONG) {
         let ldif: String = (0..AT_ONCE).map(|_| script.edit()).collect();
@@ -233,6 +231,12 @@ fn taken(edits: usize, refused: usize) -> Result<()> {
     eprintln!("{refused} of {edits} edits were refused");
     ensure!(refused * 10 < edits, "{refused} of {edits} edits were refused");
     Ok(())
+}
+
+/// Runs by what is told alone.
+fn listening(upstream: &Upstream) -> Result<String> {
+    let document = document(upstream, upstream.query()[0], "feed = \"syncrepl\"")?;
+    Ok(document.replace("[sync]\n", "[sync]\nenabled = true\ninterval_minutes = 1440\n"))
 }
 
 /// Of everybody who is there; and, by what tells of it, of everybody who is not.
@@ -512,9 +516,7 @@ async fn changes_are_in_the_store_within_two_seconds_where_the_directory_tells_o
     let dir = tempfile::tempdir()?;
     let upstream = Arc::new(Upstream::slapd(dir.path(), &SlapdOptions::default())?);
     let world = world(&upstream, "syncrepl").await?;
-    let scheduled = document(&upstream, upstream.query()[0], "feed = \"syncrepl\"")?
-        .replace("[sync]\n", "[sync]\nenabled = true\ninterval_minutes = 1440\n");
-    world.apply(&scheduled).await?;
+    world.apply(&listening(&upstream)?).await?;
     // Once something comes by itself, it listens.
     world.upstream.modify(&format!("dn: uid=ben.hale,ou=sales,ou=people,{COMPANY_BASE}\nchangetype: modify\nreplace: mobile\nmobile: +49 30 901821\n"))?;
     world.agrees_within("followed", Duration::from_secs(30)).await?;
@@ -790,6 +792,53 @@ async fn a_real_server_that_asks_for_a_refresh_is_read_whole_and_nobody_leaves()
     upstream.modify(&three_edits(2))?;
     let next = world.run("incremental").await?;
     ensure!(next.state == "done" && next.mode == "incremental", "{next:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_server_that_is_followed_and_asks_for_a_refresh_is_read_whole_and_nobody_leaves() -> Result<()> {
+    // S-33, S-34: it was loaded anew, so that where the store has stopped is older than everything it has.
+    let dir = tempfile::tempdir()?;
+    let options = SlapdOptions { database_lines: "syncprov-reloadhint TRUE".into(), ..SlapdOptions::default() };
+    let upstream = Arc::new(Upstream::slapd(dir.path(), &options)?);
+    let mut world = world(&upstream, "syncrepl").await?;
+    world.apply(&listening(&upstream)?).await?;
+    drop(upstream);
+    world.upstream.modify(&three_edits(0))?;
+    world.agrees_within("followed", Duration::from_secs(30)).await?;
+    let (before, gone) = (world.run_ids().await?, world.users("disabled").await?.len());
+    match Arc::get_mut(&mut world.upstream).context("nobody else asks it")? {
+        Upstream::Slapd(slapd) => slapd.load_anew()?,
+        Upstream::Samba(_) | Upstream::Ds389(_) => unreachable!("made above"),
+    }
+    world.upstream.modify(&three_edits(1))?;
+    // The interval is a day: nothing but what was told lets a run begin by the schedule.
+    let refused = world.ended(&before, |run| run.trigger == "schedule" && run.mode == "incremental").await?;
+    ensure!(
+        refused.state == "incomplete" && refused.error.contains("read again: the server asks for it"),
+        "{refused:?}"
+    );
+    let whole = world.ended(&before, |run| run.mode == "full").await?;
+    ensure!(whole.state == "done" && whole.why.contains("the server asks for it"), "{whole:?}");
+    ensure!((whole.added, whole.disabled, whole.removed) == (1, 0, 0), "{whole:?}");
+    ensure!(world.users("disabled").await?.len() == gone, "nobody has left");
+    // It is followed again, by what it has given since.
+    world.upstream.modify(&three_edits(2))?;
+    until_agreed(&world, "followed again").await?;
+    for _ in 0..2 {
+        world.run("").await?;
+    }
+    world.agrees("after the second look").await
+}
+
+/// About those who are there, as soon as it is so.
+async fn until_agreed(world: &World, step: &str) -> Result<()> {
+    let begun = Instant::now();
+    while let Err(difference) = world.agrees_about_those_there(step).await {
+        let runs = world.status().await?.runs;
+        ensure!(begun.elapsed() < Duration::from_secs(90), "{difference:#}\nlast runs: {runs:#?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     Ok(())
 }
 

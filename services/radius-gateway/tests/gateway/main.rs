@@ -9,6 +9,7 @@ mod life;
 mod logins;
 mod look_alikes;
 mod observed;
+mod overload;
 mod radsec;
 mod receive;
 mod second_factors;
