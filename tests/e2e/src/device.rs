@@ -147,6 +147,18 @@ impl Exchange {
         Ok(())
     }
 
+    /// The octets of the reply to a copy at this gateway, sent again as devices do: the first copy may be faster than the news that
+    /// there is an answer.
+    pub async fn again_at(&self, server: SocketAddr) -> Result<Vec<u8>> {
+        for _ in 0..20 {
+            self.send_to(server).await?;
+            if let Some(octets) = self.receive(Duration::from_millis(500)).await? {
+                return Ok(octets);
+            }
+        }
+        bail!("{server} does not answer a copy")
+    }
+
     /// The octets of the next reply, whatever they are.
     pub async fn receive(&self, wait: Duration) -> Result<Option<Vec<u8>>> {
         let mut buffer = vec![0; 4096];

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use bench::people::{Login, People};
-use e2e::{Answer, Application, Device, Distributed, Exchange, Visitor, code_of, story};
+use e2e::{Answer, Application, Device, Distributed, Visitor, code_of, story};
 use futures::{StreamExt, TryStreamExt, future::join_all, stream};
 use lab::{Part, RADIUS_SECRET, company_settings};
 use std::{
@@ -169,24 +169,13 @@ async fn a_datagram_and_its_copy_at_the_other_gateway_bind_once(world: &World) -
         ensure!(exchange.read(&first)? == Answer::Accept);
         // Once answered, the other node too knows the answer, octet for octet.
         for server in servers {
-            let again = resent(&exchange, server).await?;
+            let again = exchange.again_at(server).await?;
             ensure!(again == first, "{server} answers a copy with other octets");
         }
         let binds = world.distributed.slapd.binds(&login.name) - before;
         ensure!(binds == 1, "{binds} binds for one request");
     }
     Ok(())
-}
-
-/// The reply to a copy, sent again as devices do: the first copy may be faster than the news that there is an answer.
-async fn resent(exchange: &Exchange, server: SocketAddr) -> Result<Vec<u8>> {
-    for _ in 0..10 {
-        exchange.send_to(server).await?;
-        if let Some(octets) = exchange.receive(Duration::from_millis(500)).await? {
-            return Ok(octets);
-        }
-    }
-    bail!("{server} does not answer a copy")
 }
 
 async fn a_state_is_answered_once_though_both_gateways_get_it(world: &World) -> Result<()> {

@@ -178,8 +178,7 @@ async fn an_answer_of_one_is_given_again_by_the_other(world: &mut World) -> Resu
         exchange.send().await?;
         let octets = exchange.receive(Duration::from_secs(20)).await?.context("no answer")?;
         ensure!(exchange.read(&octets)? == Answer::Accept);
-        exchange.send_to(([127, 0, 0, 1], world.port(second)).into()).await?;
-        let again = exchange.receive(Duration::from_secs(20)).await?.context("no answer to the copy")?;
+        let again = exchange.again_at(([127, 0, 0, 1], world.port(second)).into()).await?;
         ensure!(again == octets, "another answer");
     }
     Ok(())

@@ -19,6 +19,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungsten
 
 /// For one answer or one page, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Until what was just shown lies where it stays.
+const SETTLED: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy)]
 pub struct Screen {
@@ -98,14 +100,20 @@ impl Browser {
 
     /// Clicks what is there for a person to click.
     pub async fn click(&mut self, selector: &str) -> Result<()> {
-        let point = self
-            .value(&format!(
-                "(() => {{ const it = document.querySelector({selector:?}); it.scrollIntoView({{block: 'center'}}); \
-                 const box = it.getBoundingClientRect(); const x = box.x + box.width / 2, y = box.y + box.height / 2; \
-                 return {{x, y, hit: it.contains(document.elementFromPoint(x, y))}}; }})()"
-            ))
-            .await?;
-        ensure!(point["hit"] == true, "{selector}: something lies over it");
+        let there = format!(
+            "(() => {{ const it = document.querySelector({selector:?}); it.scrollIntoView({{block: 'center'}}); \
+             const box = it.getBoundingClientRect(); const x = box.x + box.width / 2, y = box.y + box.height / 2; \
+             return {{x, y, hit: it.contains(document.elementFromPoint(x, y))}}; }})()"
+        );
+        let end = Instant::now() + SETTLED;
+        let point = loop {
+            let point = self.value(&there).await?;
+            if point["hit"] == true {
+                break point;
+            }
+            ensure!(Instant::now() < end, "{selector}: something lies over it");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
         for kind in ["mousePressed", "mouseReleased"] {
             let event = json!({ "type": kind, "x": point["x"], "y": point["y"], "button": "left", "clickCount": 1 });
             self.call("Input.dispatchMouseEvent", event).await?;
@@ -120,16 +128,9 @@ impl Browser {
              ? seen(true) : setTimeout(look, 50); look(); setTimeout(() => seen(false), {}); }})",
             PATIENCE.as_millis()
         );
-        let end = Instant::now() + PATIENCE;
-        loop {
-            match self.value(&seen).await {
-                Ok(seen) if seen == true => return Ok(()),
-                Ok(_) => bail!("{selector} does not come: {}", self.text("body").await?),
-                // The page that was looked at made room for the next one.
-                Err(error) if error.to_string().contains("navigated or closed") && Instant::now() < end => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let seen = self.value(&seen).await? == true;
+        ensure!(seen, "{selector} does not come: {}", self.text("body").await?);
+        Ok(())
     }
 
     /// What the browser told since, of this kind; it is forgotten then.
@@ -152,10 +153,16 @@ impl Browser {
         Ok(text.as_str().with_context(|| format!("the page has no {selector}"))?.trim().to_owned())
     }
 
-    /// The value of an expression in the page.
+    /// The value of an expression in the page, to look with: where a page makes room for the next one, that one is asked anew.
     pub async fn value(&mut self, expression: &str) -> Result<Value> {
         let request = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        let mut result = self.call("Runtime.evaluate", request).await?;
+        let end = Instant::now() + PATIENCE;
+        let mut result = loop {
+            match self.call("Runtime.evaluate", request.clone()).await {
+                Err(error) if error.to_string().contains("navigated or closed") && Instant::now() < end => {}
+                result => break result?,
+            }
+        };
         ensure!(result["exceptionDetails"].is_null(), "{expression}: {}", result["exceptionDetails"]);
         Ok(result["result"]["value"].take())
     }
