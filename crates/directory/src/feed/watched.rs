@@ -27,13 +27,12 @@ pub(super) fn nothing() -> Filter {
 
 /// DirSync tells of an object only if one of the attributes asked for has changed (S-14).
 const OF_EVERY_OBJECT: [&str; 6] = ["objectClass", "name", "parentGUID", "isDeleted", "instanceType", "objectGUID"];
-const OF_USERS_AND_GROUPS: [&str; 10] = [
+const OF_USERS_AND_GROUPS: [&str; 9] = [
     "member",
     "primaryGroupID",
     "userAccountControl",
     "accountExpires",
     "pwdLastSet",
-    "lockoutTime",
     "groupType",
     "sAMAccountName",
     "userPrincipalName",
@@ -70,6 +69,8 @@ mod tests {
         for attribute in ["sAMAccountName", "userPrincipalName", "uid", "mail", "employeeNumber"] {
             assert!(attributes.iter().any(|it| it.eq_ignore_ascii_case(attribute)), "{attribute}: {attributes:?}");
         }
+        // S-22: wrong passwords disable nobody here, and whoever guesses is not to make the sync read.
+        assert!(!attributes.iter().any(|it| it == "lockoutTime"), "{attributes:?}");
     }
 
     #[test]
