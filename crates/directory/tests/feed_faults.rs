@@ -341,6 +341,35 @@ mod syncrepl {
     }
 
     #[tokio::test]
+    async fn a_refresh_of_any_shape_that_ends_in_another_being_asked_for_gives_no_position() {
+        // S-32, S-33: 4096 in place of the end
+        const ENDS: [fn(MessageId) -> Do; 3] =
+            [|id| over(id, 4096, Some("c9"), false), |id| over(id, 4096, None, true), |id| done(id, 4096)];
+        for (number, (shape, _)) in SHAPES.into_iter().enumerate() {
+            for (end, ends) in ENDS.into_iter().enumerate() {
+                for follows in [false, true] {
+                    let (fake, directory) = server(true, move |id, request, asked| {
+                        let mode = if follows { SyncMode::RefreshAndPersist } else { SyncMode::RefreshOnly };
+                        assert_eq!((asked, request.mode), (0, mode), "it is not asked again");
+                        let mut steps = shape(id);
+                        steps.pop();
+                        steps.push(ends(id));
+                        steps
+                    })
+                    .await;
+                    let position = since(&fake, "c1");
+                    let changes = if follows { directory.follow(position) } else { directory.changes(position) };
+                    let all = Told::of(changes).await;
+                    let step = format!("{number}, end {end}, follows {follows}");
+                    assert!(all.is_full_read(FullRead::RefreshRequired), "{step}: {:?}", all.end);
+                    let is_end = |event: &Event| matches!(event, Event::Position(_) | Event::UpToDate { .. });
+                    assert!(!all.events.is_empty() && !all.events.iter().any(is_end), "{step}: {:?}", all.events);
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_position_that_is_not_accepted_needs_a_full_read_and_trouble_does_not() {
         // S-33
         for code in [1, 2, 12, 53, 80] {
@@ -715,6 +744,7 @@ mod dirsync {
 mod others {
     use super::*;
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
     /// A server that answers each search by its base.
     async fn server(
@@ -966,6 +996,70 @@ mod others {
         }
         let all = Told::of(directory.changes(at(1300))).await;
         assert!(all.is_malformed(), "a change that was not asked for: {:?}", all.end);
+    }
+
+    #[tokio::test]
+    async fn a_changelog_that_is_cut_at_any_message_has_no_end_and_positions_of_whole_steps_only() {
+        // S-37, S-41, T-40: two steps, and in each somebody who is looked up by name
+        fn answer(id: MessageId, base: &str, filter: &Filter) -> Vec<Do> {
+            let change = |number: u64, kind: &str, unique: Option<u8>| {
+                let mut attributes = vec![
+                    Attribute::new("changeNumber", value(&number.to_string())),
+                    Attribute::new("changeType", value(kind)),
+                    Attribute::new("targetDn", value("uid=a,dc=x")),
+                ];
+                let unique = unique.map(|unique| value(&format!("00000000-00000000-00000000-{unique:08x}")));
+                attributes.extend(unique.map(|unique| Attribute::new("targetUniqueId", unique)));
+                entry(id, "cn=log", attributes, &[])
+            };
+            match (base, filter.to_string().as_str()) {
+                ("", _) => {
+                    root(id, &[("changeLog", "cn=log"), ("firstChangeNumber", "1"), ("lastChangeNumber", "700")])
+                }
+                ("cn=log", "(objectClass=*)") => root(id, &[]),
+                ("cn=log", "(&(changeNumber>=191)(changeNumber<=690))") => vec![
+                    change(200, "add", Some(1)),
+                    change(201, "modify", None),
+                    change(202, "delete", Some(2)),
+                    done(id, 0),
+                ],
+                ("cn=log", "(&(changeNumber>=691)(changeNumber<=700))") => {
+                    vec![change(691, "modify", None), change(692, "delete", Some(3)), done(id, 0)]
+                }
+                ("uid=a,dc=x", _) => {
+                    let unique = Attribute::new("nsUniqueId", value("00000000-00000000-00000000-00000009"));
+                    vec![entry(id, "uid=a,dc=x", vec![unique], &[]), done(id, 0)]
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        for how in cuts() {
+            let (left, last) = (Arc::new(AtomicUsize::new(usize::MAX)), how.clone());
+            let still = Arc::clone(&left);
+            let (fake, directory) = server(Preset::Ds389, move |id, base, filter| {
+                let mut steps = answer(id, base, filter);
+                let takes = still.load(SeqCst).min(steps.len());
+                still.fetch_sub(takes, SeqCst);
+                if takes < steps.len() {
+                    steps.truncate(takes);
+                    steps.extend(last.clone());
+                }
+                steps
+            })
+            .await;
+            let told = async || Told::of(directory.changes(position(&fake, "changelog", json!({"number": 200})))).await;
+            let whole = told().await;
+            assert_eq!((whole.end.as_ref().ok(), whole.events.len(), whole.positions()), (Some(&false), 7, 2));
+            let messages = usize::MAX - left.load(SeqCst);
+            assert_eq!(messages, 2 + 2 + 4 + 2 + 3 + 2);
+            for cut in 0..messages {
+                left.store(cut, SeqCst);
+                let all = told().await;
+                assert!(all.is_unread(), "{cut} {how:?}: {:?}", all.end);
+                assert!(whole.events.starts_with(&all.events), "{cut} {how:?}: {:?}", all.events);
+                assert_eq!(all.positions(), usize::from(cut >= 2 + 2 + 4 + 2), "{cut} {how:?}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::{Distributed, OneMachine, Pocket, code_of, last_attempt, socket_address};
-use lab::{COMPANY_BASE, CommandLine, Proc, Slapd, password_of, program, wait_until};
+use lab::{COMPANY_BASE, CommandLine, Proc, Slapd, SlapdOptions, password_of, program, wait_until};
 use ldap_wire::{BindRequest, Framer, Limits, MessageId, Op, Password, Peer, bind};
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -96,6 +96,25 @@ fn blocked_and_disabled(command_line: &CommandLine, url: &str, dir: &Path) -> Re
     command_line.run(&["user", "disable", "ben.hale", "--reason", "left"])?;
     ben.ends()?;
     ensure!(clara.0.is_running(), "nobody has said anything of this one: {}", clara.0.log());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_the_directory_disables_loses_the_session_with_the_run_that_finds_it() -> Result<()> {
+    // S-22, FS-26: to the connection to the directory nothing has happened
+    let options = SlapdOptions { database_lines: "moduleload ppolicy.la".into(), ..SlapdOptions::default() };
+    let machine = OneMachine::start_over(&options, "", "", &[])?;
+    machine.settings(SETTINGS).await?;
+    let (url, dir) = (machine.twinlock.ldap_url(), machine.dir.path());
+    let mut ann = Session::open(&url, ANN, dir)?;
+    let mut ben = Session::open(&url, "ben.hale", dir)?;
+    let dn = format!("uid={ANN},ou=engineering,ou=people,{COMPANY_BASE}");
+    let forever = "replace: pwdAccountLockedTime\npwdAccountLockedTime: 000001010000Z";
+    machine.slapd.modify(&format!("dn: {dn}\nchangetype: modify\n{forever}\n"))?;
+    ensure!(ann.0.is_running(), "{}", ann.0.log());
+    machine.command_line().run(&["sync", "now"])?;
+    ann.ends()?;
+    ensure!(ben.0.is_running(), "nobody has said anything of this one: {}", ben.0.log());
     Ok(())
 }
 

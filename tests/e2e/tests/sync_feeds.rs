@@ -2,15 +2,17 @@
 
 mod synced;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use data_encoding::BASE64;
 use lab::{COMPANY_BASE, Samba, SlapdOptions};
 use proto::user_store::SyncRun;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use synced::cutter::Cutter;
+use synced::cutter::{Cutter, Said};
 use synced::{People, Upstream, World};
 
 const EDITS: usize = 2_000;
@@ -28,15 +30,29 @@ const MAPPING: &str = "attributes = { user_group = \"l\", languages = { text = \
 const POLICY: &str = "moduleload ppolicy.la\noverlay ppolicy";
 
 fn document(upstream: &Upstream, account: &str, more: &str) -> Result<String> {
-    let source = match upstream {
-        Upstream::Samba(_) => format!("{{ kind = \"container\", dn = \"{}\" }}", Samba::PEOPLE_DN),
-        Upstream::Slapd(_) | Upstream::Ds389(_) => "{ kind = \"domain\" }".to_owned(),
-    };
+    let source = source(upstream);
     Ok(format!(
         "[sync]\napproval_over_users = 999\napproval_over_percent = 0\n\n{}\
          [[sync_item]]\nname = \"all\"\ndirectory = \"corp\"\nsource = {source}\nbackup_phone = [\"pager\"]\n",
         upstream.section(account, &format!("{more}\n{MAPPING}"))?
     ))
+}
+
+fn source(upstream: &Upstream) -> String {
+    match upstream {
+        Upstream::Samba(_) => format!("{{ kind = \"container\", dn = \"{}\" }}", Samba::PEOPLE_DN),
+        Upstream::Slapd(_) | Upstream::Ds389(_) => "{ kind = \"domain\" }".to_owned(),
+    }
+}
+
+/// Where people lie, and who reads them.
+fn reading(upstream: &Upstream, feed: &str) -> (&'static str, [&'static str; 2]) {
+    match upstream {
+        // Who may read what was deleted.
+        Upstream::Samba(_) if feed != OWN_VIEW => (Samba::PEOPLE_DN, upstream.admin()),
+        Upstream::Samba(_) => (Samba::PEOPLE_DN, upstream.query()),
+        Upstream::Slapd(_) | Upstream::Ds389(_) => (COMPANY_BASE, upstream.query()),
+    }
 }
 
 /// As the settings and the runs call it.
@@ -49,12 +65,7 @@ async fn world(upstream: &Arc<Upstream>, feed: &str) -> Result<World> {
         "full" => String::new(),
         feed => format!("feed = \"{}\"", kind(feed)),
     };
-    let (base, [account, password]) = match upstream.as_ref() {
-        // Who may read what was deleted.
-        Upstream::Samba(_) if feed != OWN_VIEW => (Samba::PEOPLE_DN, upstream.admin()),
-        Upstream::Samba(_) => (Samba::PEOPLE_DN, upstream.query()),
-        Upstream::Slapd(_) | Upstream::Ds389(_) => (COMPANY_BASE, upstream.query()),
-    };
+    let (base, [account, password]) = reading(upstream, feed);
     let world = World::new(tempfile::tempdir()?, Arc::clone(upstream), base, "").await?;
     world.apply_with(&document(upstream, account, &more)?, password).await?;
     let first = world.run("").await?;
@@ -640,61 +651,250 @@ fn edits_in(form: Form, number: usize) -> String {
     ldif
 }
 
+/// Changes of what nobody reads, after which the overlap of a changelog does not reach what was before.
+fn ten_more(form: Form, number: usize) -> String {
+    let dn = format!("ou=people,{}", form.base());
+    let change = |it| format!("dn: {dn}\nchangetype: modify\nreplace: description\ndescription: {number}-{it}\n\n");
+    (0..10).map(change).collect()
+}
+
 /// A store whose directory's every message may be the last one.
-async fn cut_world(upstream: &Arc<Upstream>, sync: &str) -> Result<(Cutter, World)> {
-    let Upstream::Slapd(server) = upstream.as_ref() else { unreachable!("it is one") };
-    let cutter = Cutter::before(([127, 0, 0, 1], server.ldap_port()).into()).await?;
-    let clear = "feed = \"syncrepl\"\ndanger_clear_text = true\nconnect_timeout_seconds = 1";
-    let section = upstream.section_at(&[&cutter.url()], upstream.query()[0], clear)?;
-    let section = section.replace("kind = \"tls\"", "kind = \"simple\"");
-    let document = format!(
-        "[sync]\napproval_over_users = 999\napproval_over_percent = 0\n{sync}\n{section}\
-         [[sync_item]]\nname = \"all\"\ndirectory = \"corp\"\nsource = {{ kind = \"domain\" }}\n"
-    );
-    let world = World::new(tempfile::tempdir()?, Arc::clone(upstream), COMPANY_BASE, &document).await?;
+async fn cut_world(upstream: &Arc<Upstream>, feed: &str, sync: &str) -> Result<(Cutter, World)> {
+    let cutter = Cutter::before(in_clear_text(upstream)?).await?;
+    let (base, [_, password]) = reading(upstream, feed);
+    let world = World::new(tempfile::tempdir()?, Arc::clone(upstream), base, "").await?;
+    world.apply_with(&cut_document(upstream, feed, &cutter, sync)?, password).await?;
     let first = world.run("").await?;
     ensure!(first.state == "done", "{first:?}");
     Ok((cutter, world))
 }
 
+fn cut_document(upstream: &Upstream, feed: &str, cutter: &Cutter, sync: &str) -> Result<String> {
+    let (_, [account, _]) = reading(upstream, feed);
+    let clear = format!("feed = \"{feed}\"\ndanger_clear_text = true\nconnect_timeout_seconds = 1");
+    let section = upstream.section_at(&[&cutter.url()], account, &clear)?;
+    let section = section.replace("kind = \"tls\"", "kind = \"simple\"");
+    Ok(format!(
+        "[sync]\napproval_over_users = 999\napproval_over_percent = 0\n{sync}\n{section}\
+         [[sync_item]]\nname = \"all\"\ndirectory = \"corp\"\nsource = {}\n",
+        source(upstream)
+    ))
+}
+
+fn in_clear_text(upstream: &Upstream) -> Result<SocketAddr> {
+    Ok(match upstream {
+        Upstream::Slapd(slapd) => ([127, 0, 0, 1], slapd.ldap_port()).into(),
+        Upstream::Ds389(ds389) => ds389.ldap_url().trim_start_matches("ldap://").parse()?,
+        Upstream::Samba(samba) => (samba.address(), 389).into(),
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_of_a_real_server_that_is_cut_at_any_message_loses_nothing_and_deletes_nobody() -> Result<()> {
-    // S-30, S-32: with a session log the server names who was deleted, without one who is still there
-    for lines in ["syncprov-sessionlog 10000", ""] {
-        let dir = tempfile::tempdir()?;
-        let options = SlapdOptions { database_lines: lines.to_owned(), ..SlapdOptions::default() };
-        let (cutter, world) = cut_world(&Arc::new(Upstream::slapd(dir.path(), &options)?), "").await?;
-        let mut number = 0;
-        loop {
-            world.upstream.modify(&three_edits(number))?;
-            cutter.after(i64::try_from(number)?);
-            let run = world.run("incremental").await?;
-            let is_cut = cutter.has_cut();
-            cutter.never();
-            let gone = world.users("disabled").await?.len() + world.users("removed").await?.len();
-            ensure!(gone <= number, "{lines:?}, cut after {number}: {gone} are gone, {run:?}");
-            ensure!(is_cut == (run.state == "incomplete"), "{lines:?}, cut after {number}: {run:?}");
-            if !is_cut {
-                break;
-            }
-            let again = world.run("incremental").await?;
-            ensure!(again.state == "done" && again.feed == "syncrepl", "{lines:?}, after {number}: {again:?}");
-            second_look(&world, lines).await?;
-            world.agrees(&format!("{lines:?}, cut after {number} messages, and run again")).await?;
-            number += 1;
-        }
-        second_look(&world, lines).await?;
-        world.agrees(&format!("{lines:?}, not cut")).await?;
-        ensure!(number > 5, "a run of changes takes more than {number} messages");
+    // S-30, S-32: the server names who was deleted
+    let dir = tempfile::tempdir()?;
+    let options = SlapdOptions { database_lines: "syncprov-sessionlog 10000".to_owned(), ..SlapdOptions::default() };
+    let (cutter, world) = cut_world(&Arc::new(Upstream::slapd(dir.path(), &options)?), "syncrepl", "").await?;
+    cut_at_any_place(&cutter, &world, "syncrepl", false).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_present_phase_that_is_cut_at_any_message_and_between_its_sets_deletes_nobody_who_is_there() -> Result<()> {
+    // S-30, S-32: without a session log the server names who is still there, 256 at a time
+    let dir = tempfile::tempdir()?;
+    let options = SlapdOptions { bulk_people: 300, ..SlapdOptions::default() };
+    let (cutter, world) = cut_world(&Arc::new(Upstream::slapd(dir.path(), &options)?), "syncrepl", "").await?;
+    let cuts = cut_at_any_place(&cutter, &world, "syncrepl", true).await?;
+    around_sets(&cuts)
+}
+
+/// Before the sets of ids, between two of them, and after.
+fn around_sets(cuts: &BTreeSet<[Said; 2]>) -> Result<()> {
+    let is_set = |said: Said| said == Said::IdSet;
+    for expected in [[false, true], [true, true], [true, false]] {
+        ensure!(cuts.iter().any(|cut| cut.map(is_set) == expected), "{expected:?}: {cuts:?}");
     }
     Ok(())
 }
 
-/// Who is not named by a server that names everybody is looked for once more, a minute later where runs begin by themselves (S-43).
-async fn second_look(world: &World, lines: &str) -> Result<()> {
-    if lines.is_empty() {
-        let second = world.run("incremental").await?;
-        ensure!(second.state == "done", "{second:?}");
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_of_the_access_log_that_is_cut_at_any_message_loses_nothing_and_deletes_nobody() -> Result<()> {
+    // S-38, T-40
+    let dir = tempfile::tempdir()?;
+    let options = SlapdOptions { access_log: true, ..SlapdOptions::default() };
+    cut_feed(Upstream::slapd(dir.path(), &options)?, "accesslog").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_by_the_time_of_change_that_is_cut_at_any_message_loses_nothing_and_deletes_nobody() -> Result<()> {
+    // S-39, T-40
+    let dir = tempfile::tempdir()?;
+    cut_feed(Upstream::slapd(dir.path(), &SlapdOptions::default())?, "modify_timestamp").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_of_the_retro_changelog_that_is_cut_at_any_message_loses_nothing_and_deletes_nobody() -> Result<()> {
+    // S-37, T-40
+    let dir = tempfile::tempdir()?;
+    cut_feed(Upstream::ds389_without_bulk(dir.path())?, "changelog").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_by_dirsync_that_is_cut_at_any_message_loses_nothing_and_deletes_nobody() -> Result<()> {
+    // S-11, T-40
+    let dir = tempfile::tempdir()?;
+    cut_feed(samba_in_clear_text(dir.path())?, "dirsync").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_by_usn_changed_that_is_cut_at_any_message_loses_nothing_and_deletes_nobody() -> Result<()> {
+    // S-25, T-40
+    let dir = tempfile::tempdir()?;
+    cut_feed(samba_in_clear_text(dir.path())?, "usn_changed").await
+}
+
+fn samba_in_clear_text(dir: &Path) -> Result<Upstream> {
+    let mut upstream = Upstream::samba(dir)?;
+    if let Upstream::Samba(samba) = &mut upstream {
+        samba.restart_with(&["--option=ldap server require strong auth=no"])?;
+    }
+    Ok(upstream)
+}
+
+async fn cut_feed(upstream: Upstream, feed: &str) -> Result<()> {
+    // A log in which nothing stands yet cannot show that nothing was thrown away.
+    upstream.modify(&edits_in(Form::of(&upstream), 100))?;
+    let (cutter, world) = cut_world(&Arc::new(upstream), feed, "").await?;
+    let cuts = cut_at_any_place(&cutter, &world, feed, false).await?;
+    for expected in [[Said::Entry, Said::Entry], [Said::Entry, Said::End]] {
+        ensure!(cuts.contains(&expected), "{expected:?}: {cuts:?}");
+    }
+    if !tells_everything(feed) {
+        // S-43: who is not there in two sweeps is gone.
+        world.run("").await?;
+        world.run("").await?;
+    }
+    world.agrees(&format!("{feed}, in the end")).await
+}
+
+/// One run after the other is cut one place later ([`Cutter::after_places`]), until one is not: in a long row of entries nothing tells
+/// one message from the next. Says between what it was cut.
+///
+/// `names_all`: the server names who is there, and who is not named is looked for once more (S-43).
+async fn cut_at_any_place(cutter: &Cutter, world: &World, feed: &str, names_all: bool) -> Result<BTreeSet<[Said; 2]>> {
+    let form = Form::of(&world.upstream);
+    let (mut cuts, mut deleted) = (BTreeSet::new(), gone(world).await?);
+    for number in 0..100 {
+        world.upstream.modify(&(edits_in(form, number) + &ten_more(form, number)))?;
+        deleted.extend(number.checked_sub(1).map(|before| format!("cut{before}")));
+        cutter.after_places(number);
+        let run = world.run("incremental").await?;
+        let cut = cutter.cut();
+        cutter.never();
+        let step = format!("{feed}, place {number}, between {cut:?}");
+        let gone = gone(world).await?;
+        ensure!(gone.is_subset(&deleted), "{step}: {:?} are gone, {run:?}", gone.difference(&deleted));
+        ensure!(cut.is_some() == (run.state == "incomplete"), "{step}: {run:?}");
+        if cut.is_some() {
+            let again = world.run("incremental").await?;
+            let went_on = again.mode == "incremental" && again.feed == feed;
+            ensure!(again.state == "done" && went_on, "{step}: {again:?}");
+        }
+        if names_all {
+            let second = world.run("incremental").await?;
+            ensure!(second.state == "done", "{step}: {second:?}");
+        }
+        agrees(feed, world, &step).await?;
+        match cut {
+            Some(between) => drop(cuts.insert(between)),
+            None => {
+                eprintln!("{feed}: cut at {number} places, between {cuts:?}");
+                ensure!(number > 5, "a run of changes takes more than {number} messages");
+                return Ok(cuts);
+            }
+        }
+    }
+    bail!("{feed}: there is no end of {cuts:?}")
+}
+
+/// Whom the store takes for gone.
+async fn gone(world: &World) -> Result<BTreeSet<String>> {
+    let mut gone = world.users("disabled").await?;
+    gone.extend(world.users("removed").await?);
+    Ok(gone.into_iter().map(|user| user.username).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_deleted_while_nobody_listened_is_gone_without_a_word_and_nobody_who_is_there() -> Result<()> {
+    // S-32, S-34, S-43: so many stores begin to follow a server that names who is there, and each is cut off one place later than the one
+    // before, up to the beginning of the run that this is for; one is not.
+    const CUTS: usize = 10;
+    let dir = tempfile::tempdir()?;
+    let options = SlapdOptions { bulk_people: 150, ..SlapdOptions::default() };
+    let upstream = Arc::new(Upstream::slapd(dir.path(), &options)?);
+    upstream.modify(&three_edits(0))?;
+    let mut worlds = Vec::new();
+    for places in 0..=CUTS {
+        let (cutter, world) = cut_world(&upstream, "syncrepl", "").await?;
+        worlds.push((places, cutter, world));
+    }
+    upstream.modify(&three_edits(1))?;
+    for (places, cutter, world) in &worlds {
+        if *places < CUTS {
+            cutter.after_places(*places);
+        }
+        let listening = "enabled = true\ninterval_minutes = 1440\n";
+        world.apply(&cut_document(&upstream, "syncrepl", cutter, listening)?).await?;
+    }
+    let mut cuts = Vec::new();
+    for (places, cutter, world) in &worlds {
+        let step = format!("{places}, told of what there was");
+        until(&step, async || Ok(cutter.has_cut() || has_run(world).await?)).await?;
+        cuts.extend(cutter.cut());
+    }
+    eprintln!("cut between {cuts:?}");
+    around_sets(&cuts.iter().copied().collect())?;
+    ensure!(cuts.iter().any(|[before, _]| *before == Said::Info), "after the end of it: {cuts:?}");
+    for (places, cutter, world) in &worlds {
+        ensure!(gone(world).await?.is_empty(), "{places}: {:?}", cutter.cut());
+        cutter.never();
+    }
+    for (places, _, world) in &worlds {
+        until(&format!("{places}, followed"), async || has_run(world).await).await?;
+        ensure!(gone(world).await?.is_empty(), "{places}: on the word of one");
+    }
+    // A minute later it is told once more, as the connection is lost again.
+    for (_, cutter, world) in &worlds {
+        world.clock.advance(60_000);
+        cutter.after(0);
+    }
+    upstream.modify(&edits_in(Form::Internet, 100))?;
+    for (_, cutter, _) in &worlds {
+        until_cut(cutter, 0).await?;
+        cutter.never();
+    }
+    for (places, _, world) in &worlds {
+        let step = format!("{places}, gone");
+        until(&step, async || Ok(gone(world).await? == BTreeSet::from(["cut0".to_owned()]))).await?;
+        world.agrees_within(&step, Duration::from_secs(60)).await?;
+        let runs = world.status().await?.runs;
+        let asked_for = runs.iter().filter(|run| run.trigger == "request").count();
+        ensure!(asked_for == 1, "{places}: the first one alone: {runs:?}");
+    }
+    Ok(())
+}
+
+/// Has one ended that nobody asked for?
+async fn has_run(world: &World) -> Result<bool> {
+    Ok(world.status().await?.runs.iter().any(|run| run.trigger == "schedule" && run.state == "done"))
+}
+
+async fn until(step: &str, is_so: impl AsyncFn() -> Result<bool>) -> Result<()> {
+    let begun = Instant::now();
+    while !is_so().await? {
+        ensure!(begun.elapsed() < Duration::from_secs(60), "{step}: not so after {:?}", begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
 }
@@ -702,14 +902,14 @@ async fn second_look(world: &World, lines: &str) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_server_that_is_followed_and_hangs_up_at_any_message_is_followed_again() -> Result<()> {
     // S-30, S-34: so many stores follow one server, and each is cut off after more messages than the one before.
-    const CUTS: i64 = 24;
+    const CUTS: usize = 24;
     // A server that remembers: by one that does not, a deletion takes a second look, a minute later.
     let dir = tempfile::tempdir()?;
     let options = SlapdOptions { database_lines: "syncprov-sessionlog 10000".to_owned(), ..SlapdOptions::default() };
     let upstream = Arc::new(Upstream::slapd(dir.path(), &options)?);
     let mut worlds = Vec::new();
     for number in 0..CUTS {
-        let (cutter, world) = cut_world(&upstream, "enabled = true\ninterval_minutes = 1440\n").await?;
+        let (cutter, world) = cut_world(&upstream, "syncrepl", "enabled = true\ninterval_minutes = 1440\n").await?;
         worlds.push((number, cutter, world));
     }
     let mut edits = (0..).map(three_edits);
@@ -729,7 +929,7 @@ async fn a_real_server_that_is_followed_and_hangs_up_at_any_message_is_followed_
                 ensure!(begun.elapsed() < Duration::from_secs(90), "{number}, {step}: not cut, not told");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            cut += i64::from(cutter.has_cut());
+            cut += usize::from(cutter.has_cut());
             cutter.never();
         }
         eprintln!("{step}: {cut} of {CUTS} were cut off");
@@ -842,11 +1042,6 @@ async fn until_agreed(world: &World, step: &str) -> Result<()> {
     Ok(())
 }
 
-async fn until_cut(cutter: &Cutter, messages: i64) -> Result<()> {
-    let begun = Instant::now();
-    while !cutter.has_cut() {
-        ensure!(begun.elapsed() < Duration::from_secs(60), "{messages} messages and no more were sent");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
+async fn until_cut(cutter: &Cutter, messages: usize) -> Result<()> {
+    until(&format!("{messages} messages and one more are sent"), async || Ok(cutter.has_cut())).await
 }

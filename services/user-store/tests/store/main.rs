@@ -246,6 +246,7 @@ rules! {
     sync_problems::the_next_run_is_due_an_interval_after_the_start_of_the_last_one_that_counts,
     sync::an_account_made_again_gets_the_name_of_the_one_that_was_deleted_and_nothing_else,
     sync::the_directory_disables_and_a_hand_wins,
+    sync::whoever_a_run_shuts_out_is_told_on_the_bus_at_once,
     sync_lately::few_who_leave_each_minute_by_the_schedule_are_no_way_around_the_guard,
     sync_lately::what_goes_on_to_be_incomplete_is_one_record_a_day_and_one_event,
     sync_phones::a_backup_number_that_goes_back_is_told_to_administrators,

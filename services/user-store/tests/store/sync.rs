@@ -9,6 +9,9 @@ use proto::user_store::{
     SetUserStateRequest, SyncChangesRequest, SyncStatusReply, SyncStatusRequest, SyncedUser, admin_server::Admin,
     commit_server::Commit, left_object::How, pending::What, portal_data_server::PortalData, sync_server::Sync,
 };
+use service_kit::bus::Bus;
+use std::time::Duration;
+use tokio::time::timeout;
 use tonic::{Code, Request};
 
 pub const MINUTE_MS: i64 = 60_000;
@@ -1309,4 +1312,25 @@ pub async fn the_directory_disables_and_a_hand_wins(lab: Fixture) {
     lab.run(vec![person("ann"), off("bob"), person("eve")]).await;
     assert_eq!(lab.state("bob").await, "enabled", "the item says so");
     lab.assert_chain_is_whole().await;
+}
+
+pub async fn whoever_a_run_shuts_out_is_told_on_the_bus_at_once(lab: Fixture) {
+    // S-22: a connection on which they are bound ends by it
+    lab.with_settings().await;
+    lab.run(vec![person("ann"), person("bob"), person("eve")]).await;
+    let mut heard = lab.bus.subscribe(proto::subjects::USER_CHANGED).await.expect("subscribed");
+    let mut told = async || {
+        let message = timeout(Duration::from_secs(5), heard.next()).await.expect("in time");
+        message.expect("a message").subject
+    };
+    let user_id = async |name: &str| lab.user(name).await.expect("there").user.expect("with a summary").user_id;
+    let [ann, bob] = [user_id("ann").await, user_id("bob").await].map(|id| proto::subjects::user_changed(&id));
+    let run_id = lab.begin().await.expect("a run begins");
+    let off = SyncedUser { disabled_in_directory: true, ..person("ann") };
+    lab.batch(&run_id, vec![off.clone(), person("bob"), person("eve")]).await;
+    assert_eq!(told().await, ann, "before the run has ended");
+    lab.finish(&run_id, true).await;
+    lab.run_missing(vec![off, person("eve")], How::Deleted).await;
+    assert_eq!(told().await, bob);
+    assert_eq!(lab.by_id(&id_of("bob")).await.0, "disabled");
 }

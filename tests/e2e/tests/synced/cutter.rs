@@ -2,45 +2,95 @@
 
 use anyhow::Result;
 use bytes::BytesMut;
+use ldap_wire::extended::IntermediateResponse;
 use ldap_wire::frame::{Framer, Limits, Peer};
-use ldap_wire::{Message, Op};
+use ldap_wire::{Message, Op, SyncInfo};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 
 /// In clear text: it counts messages, not octets.
 pub struct Cutter {
     port: u16,
-    left: Arc<Left>,
+    left: Arc<Mutex<Left>>,
 }
 
-/// What the directory may still send, on all connections together. Below zero, it wanted to send one more.
+/// Messages of a directory, as far as cuts tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Said {
+    Nothing,
+    Entry,
+    /// Ids of a refresh (RFC 4533 section 2.5).
+    IdSet,
+    /// Else of a refresh.
+    Info,
+    End,
+    Other,
+}
+
+impl Said {
+    fn of(message: &Message) -> Self {
+        match message.op() {
+            Op::SearchResultEntry => Self::Entry,
+            Op::SearchResultDone => Self::End,
+            Op::IntermediateResponse => {
+                let info = IntermediateResponse::decode(message).and_then(|response| SyncInfo::of(&response));
+                if matches!(info, Ok(Some(SyncInfo::IdSet { .. }))) { Self::IdSet } else { Self::Info }
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What the directory may still send, on all connections together.
 struct Left {
-    messages: AtomicI64,
+    messages: usize,
     /// The ends of searches.
-    answers: AtomicI64,
+    answers: usize,
+    /// Of those where a cut may tell something ([`Left::is_place`]).
+    places: usize,
+    last: Said,
+    /// How many like the last one came in a row.
+    row: usize,
+    /// Before and after where it hung up.
+    cut: Option<[Said; 2]>,
 }
 
 impl Left {
-    fn takes(&self, message: &Message) -> bool {
-        let is_end = message.op() == Op::SearchResultDone;
-        let ends = !is_end && self.answers.load(Ordering::SeqCst) <= 0;
-        // After the last of them nothing is said any more.
-        if ends || is_end && self.answers.fetch_sub(1, Ordering::SeqCst) <= 0 {
-            self.answers.store(-1, Ordering::SeqCst);
+    const ALL: Self =
+        Self { messages: usize::MAX, answers: usize::MAX, places: usize::MAX, last: Said::Nothing, row: 0, cut: None };
+
+    /// After the first that it may not send nothing is said any more.
+    fn takes(&mut self, message: &Message) -> bool {
+        if self.cut.is_some() {
             return false;
         }
-        self.messages.fetch_sub(1, Ordering::SeqCst) > 0
+        let (said, before) = (Said::of(message), self.last);
+        self.row = if said == before { self.row + 1 } else { 1 };
+        self.last = said;
+        let (is_end, is_place) = (said == Said::End, self.is_place());
+        if self.messages == 0 || self.answers == 0 || is_place && self.places == 0 {
+            self.cut = Some([before, said]);
+            return false;
+        }
+        self.messages -= 1;
+        self.answers -= usize::from(is_end);
+        self.places -= usize::from(is_place);
+        true
+    }
+
+    /// Where one kind of message follows another, among the first that are alike, and now and then in many of them; and at each set of
+    /// ids, which stands for hundreds.
+    fn is_place(&self) -> bool {
+        self.last == Said::IdSet || self.row <= 4 || self.row.is_multiple_of(100)
     }
 }
 
 impl Cutter {
     pub async fn before(directory: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let left = Left { messages: AtomicI64::new(i64::MAX), answers: AtomicI64::new(i64::MAX) };
-        let cutter = Self { port: listener.local_addr()?.port(), left: Arc::new(left) };
+        let cutter = Self { port: listener.local_addr()?.port(), left: Arc::new(Mutex::new(Left::ALL)) };
         let left = Arc::clone(&cutter.left);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
@@ -61,27 +111,40 @@ impl Cutter {
     }
 
     /// From now on so many, then every connection ends.
-    pub fn after(&self, messages: i64) {
-        self.left.messages.store(messages, Ordering::SeqCst);
+    pub fn after(&self, messages: usize) {
+        *self.left() = Left { messages, ..Left::ALL };
     }
 
     /// From now on so many searches are answered to their end, and nothing more.
-    pub fn after_answers(&self, answers: i64) {
-        self.left.answers.store(answers, Ordering::SeqCst);
+    pub fn after_answers(&self, answers: usize) {
+        *self.left() = Left { answers, ..Left::ALL };
+    }
+
+    /// From now on all before the next place but so many ([`Left::is_place`]).
+    pub fn after_places(&self, places: usize) {
+        *self.left() = Left { places, ..Left::ALL };
     }
 
     pub fn never(&self) {
-        self.after(i64::MAX);
-        self.after_answers(i64::MAX);
+        *self.left() = Left::ALL;
     }
 
     /// Did it hang up on anybody since?
     pub fn has_cut(&self) -> bool {
-        self.left.messages.load(Ordering::SeqCst) < 0 || self.left.answers.load(Ordering::SeqCst) < 0
+        self.cut().is_some()
+    }
+
+    /// Between what.
+    pub fn cut(&self) -> Option<[Said; 2]> {
+        self.left().cut
+    }
+
+    fn left(&self) -> MutexGuard<'_, Left> {
+        self.left.lock().expect("no panic")
     }
 }
 
-async fn pass(near: TcpStream, far: TcpStream, left: &Left) -> Result<()> {
+async fn pass(near: TcpStream, far: TcpStream, left: &Mutex<Left>) -> Result<()> {
     let (mut near_in, mut near_out) = near.into_split();
     let (mut far_in, mut far_out) = far.into_split();
     let up = async { copy(&mut near_in, &mut far_out).await.map(drop).map_err(anyhow::Error::from) };
@@ -89,7 +152,7 @@ async fn pass(near: TcpStream, far: TcpStream, left: &Left) -> Result<()> {
         let (framer, mut buffer) = (Framer::new(Peer::Server, Limits::UPSTREAM), BytesMut::new());
         while far_in.read_buf(&mut buffer).await? > 0 {
             while let Some(message) = framer.next_message(&mut buffer)? {
-                if !left.takes(&message) {
+                if !left.lock().expect("no panic").takes(&message) {
                     return Ok(());
                 }
                 near_out.write_all(message.octets()).await?;
