@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use data_encoding::HEXLOWER;
-use e2e::{Answer, Application, Device, story};
+use e2e::{Answer, Application, Device, code_of, story};
 use lab::phones::pi;
 use lab::{
     COMPANY_BASE, Pki, Proc, RADIUS_SECRET, Samba, Slapd, SlapdOptions, Standalone, free_port, password_of,
@@ -37,6 +37,8 @@ const VPN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const OLD_VPN: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
 /// An application that speaks LDAP.
 const WIKI: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 8));
+/// Another one, which cannot show a question: the code stands behind the password.
+const CODED: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
 /// Asks the RADIUS server in front of the domain.
 const HOME_VPN: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7));
 
@@ -171,6 +173,14 @@ tls = "danger_optional"
 appended = "optional"
 wait_seconds = 20
 {application}
+
+[[client]]
+name = "coded"
+protocol = "ldap"
+sources = ["{CODED}/32"]
+target = "lab"
+tls = "danger_optional"
+appended = "required"
 "#,
         partners = partners.ldaps_url(),
         partners_query = Slapd::QUERY_DN,
@@ -1021,6 +1031,13 @@ async fn an_application_hears_the_domains_own_reasons_and_nobody_is_asked(world:
         world.ended(before, name, reason).await?;
         ensure!(world.samba.wrong_passwords_of(&reader)? == 1, "{name}: a wrong password is counted once");
     }
+    // L-52 (a): where a code is demanded a wrong one is looked at after the password, which was right.
+    let (uid, typed) = ("ben.baker", format!("{},000000", password_of("ben.baker")));
+    let mut application = Application::connect(&world.twinlock.ldap_url(), CODED).await?;
+    let before = world.attempts()?.len();
+    ensure!(code_of(&application.bind(1, uid, &typed).await?)? == 49);
+    world.ended(before, uid, "wrong_code").await?;
+    ensure!(world.samba.wrong_passwords_of(&Samba::dn_of(uid))? == 0, "a wrong code is no wrong password");
     Ok(())
 }
 

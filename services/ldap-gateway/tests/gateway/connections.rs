@@ -59,6 +59,24 @@ async fn a_source_gets_its_number_of_unbound_connections_and_no_more() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_the_second_factor_is_not_bound_whatever_the_password_was() -> Result<()> {
+    // FL-20, L-41: a place that a right password set free would tell that it was right
+    let lab =
+        Lab::start(Wanted { section: |section| section.connections_per_source_max = 2, ..Wanted::default() }).await?;
+    lab.gateway.verification.enrol(ANN, &["111111"]);
+    lab.gateway.verification.hold();
+    let mut waits = lab.connect().await?;
+    let answer = tokio::spawn(async move { waits.bind(ANN, &with_code("111111")).await });
+    until("verification to be asked", || !lab.gateway.verification.attempts().is_empty()).await?;
+    let mut second = lab.connect().await?;
+    assert_eq!(second.search_code("", Scope::Base).await?.0, 0);
+    lab.gateway.connect_plain().await?.expect_silent_end().await?;
+    lab.gateway.verification.release();
+    assert_eq!(answer.await??, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn start_tls_protects_once_and_takes_nothing_from_before() -> Result<()> {
     // L-08, B-53, B-54
     let lab = lab().await?;

@@ -3,7 +3,7 @@
 
 use crate::support::{Lab, Wanted, client, comparable};
 use anyhow::Result;
-use domain::settings::{Client, PersonAddress, Remember};
+use domain::settings::{Appended, AppendedForm, Client, PersonAddress, Remember};
 use lab::password_of;
 
 const ANN: &str = "ann.archer";
@@ -95,5 +95,45 @@ async fn who_needs_no_code_types_the_password_alone_where_one_is_demanded() -> R
     lab.gateway.verification.needs_no_code_from("203.0.113.9");
     assert_eq!(lab.connect().await?.bind(ANN, &password_of(ANN)).await?, 49);
     assert_eq!(lab.client_binds(), 3);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_password_looks_like_a_code_behind_it_costs_one_bind_at_most() -> Result<()> {
+    // L-50, L-52, L-55, B-62
+    let lab = Lab::start(Wanted::default()).await?;
+    lab.gateway.verification.enrol(ANN, &["111111", "222222", "333333", "444444", "555555", "666666"]);
+    let comma = AppendedForm::Separator { sign: ',' };
+    let (demanded, optional) = (Appended::Required, Appended::Optional);
+    // Form and rule; the password at the directory; what is typed; the answer, and binds. The fake lets nobody in without a code.
+    for (form, appended, password, typed, answer, binds) in [
+        (AppendedForm::LastDigits, demanded, "winter-2024", "winter-2024111111", 0, 1),
+        (AppendedForm::LastDigits, demanded, "Sesame778899", "Sesame778899", 49, 1),
+        (AppendedForm::LastDigits, demanded, "Sesame778899", "Sesame778899222222", 0, 1),
+        (AppendedForm::LastDigits, demanded, "123456", "123456", 49, 0),
+        (AppendedForm::LastDigits, optional, "Sesame778899", "Sesame778899", 49, 1),
+        (AppendedForm::LastDigits, optional, "Sesame778899", "Sesame778899333333", 0, 1),
+        (comma, demanded, "p,123456", "p,123456", 49, 1),
+        (comma, demanded, "p,123456", "p,123456,444444", 0, 1),
+        (comma, demanded, "p,", "p,,555555", 0, 1),
+        (comma, demanded, "p,push", "p,push", 49, 0),
+        (comma, demanded, "p", "p,PUSH ", 49, 0),
+        (comma, demanded, "q", "q,１２３４５６", 49, 1),
+        (comma, demanded, "123456", ",123456", 49, 0),
+        (comma, demanded, "123456", "123456", 49, 0),
+        (comma, optional, "p,123456", "p,123456", 49, 1),
+        (comma, optional, "p,push", "p,push", 49, 1),
+        (comma, optional, "p,123456", "p,123456,666666", 0, 1),
+    ] {
+        let dn = lab.person(ANN);
+        let change = format!("dn: {dn}\nchangetype: modify\nreplace: userPassword\nuserPassword: {password}\n");
+        lab.slapd.modify(&change)?;
+        lab.gateway
+            .change_settings(|it| (it.clients[0].appended_form, it.clients[0].appended) = (form, appended))
+            .await?;
+        let before = lab.client_binds();
+        let code = lab.connect().await?.bind(ANN, typed).await?;
+        assert_eq!((code, lab.client_binds() - before), (answer, binds), "{form:?} {appended:?} {password}: {typed}");
+    }
     Ok(())
 }
