@@ -38,8 +38,12 @@ struct Row {
     changed: Duration,
     operations: u64,
     entries: u64,
+    joined: Duration,
     restart: Duration,
 }
+
+/// At most so many are in the group that somebody joins.
+const MEMBERS_MAX: usize = 100_000;
 
 pub fn run(sizes: &Sizes, to: Option<&Path>) -> Result<()> {
     let mut rows = Vec::new();
@@ -105,6 +109,7 @@ fn measure(users: usize, sizes: &Sizes) -> Result<Row> {
         // Without the two that ask for the count.
         (operations, entries) = (after.0 - before.0 - 2, after.1 - before.1);
     }
+    let joined = one_joins(&slapd, &twinlock, users.min(MEMBERS_MAX), rounds.max(3))?;
     twinlock.stop();
     let begun = Instant::now();
     twinlock.restart()?;
@@ -113,7 +118,39 @@ fn measure(users: usize, sizes: &Sizes) -> Result<Row> {
     let resident_mib = status_mib(pid, "VmRSS")?;
     let (dump, first) = (median(dumps), median(firsts));
     let (nothing, changed) = (median(nothing), median(changed));
-    Ok(Row { users, rounds, dump, first, peak_mib, resident_mib, nothing, changed, operations, entries, restart })
+    Ok(Row {
+        users,
+        rounds,
+        dump,
+        first,
+        peak_mib,
+        resident_mib,
+        nothing,
+        changed,
+        operations,
+        entries,
+        joined,
+        restart,
+    })
+}
+
+/// A run that finds one more member of a large group, which is read whole then (S-17).
+fn one_joins(slapd: &Slapd, twinlock: &Standalone, members: usize, rounds: usize) -> Result<Duration> {
+    // Of a class of which the server keeps no `memberOf`, so that nothing else changes.
+    let group = format!("dn: cn=everybody,ou=groups,{COMPANY_BASE}\n");
+    let mut ldif = format!("{group}changetype: add\nobjectClass: groupOfUniqueNames\ncn: everybody\n");
+    for number in 1..=members {
+        writeln!(ldif, "uniqueMember: uid=bulk{number:05},ou=bulk,ou=people,{COMPANY_BASE}")?;
+    }
+    slapd.modify(&ldif)?;
+    synchronised(twinlock, &["--changes"])?;
+    let mut times = Vec::new();
+    for round in 0..rounds {
+        let member = format!("uid=joins{round},ou=people,{COMPANY_BASE}");
+        slapd.modify(&format!("{group}changetype: modify\nadd: uniqueMember\nuniqueMember: {member}\n"))?;
+        times.push(synchronised(twinlock, &["--changes"])?.took);
+    }
+    Ok(median(times))
 }
 
 /// `ldapsearch` of everything, by StartTLS, page by page, as Twinlock reads.
@@ -218,6 +255,11 @@ fn table(rows: &[Row], changes: usize) -> Result<String> {
     })?;
     line("its searches at the directory", "P-12: as many as changes ask for", &|row| row.operations.to_string())?;
     line("entries the directory sent for it", "", &|row| row.entries.to_string())?;
+    line(
+        &format!("a run that finds one more member of a group of all users (of {MEMBERS_MAX} at most), s"),
+        "",
+        &|row| format!("{:.3}", row.joined.as_secs_f64()),
+    )?;
     line("start to ready with these users, s", "P-14: ≤ 2, stretch ≤ 0.3", &|row| seconds(row.restart))?;
     line("resident after that start, MiB", "P-13: ≤ 512, stretch ≤ 200", &|row| {
         format!("{:.0}", row.resident_mib)
