@@ -17,7 +17,7 @@ use crate::reply::Refusal;
 use crate::verify::{Allow, MARGIN, Unavailable, Verdict};
 use directory::{Directory, Entry, NameError, ResolveError, TypedName, Verdict as DirectoryVerdict};
 use domain::settings::Appended;
-use domain::{DirectoryRef, Method, Protocol, Reason, Secret};
+use domain::{DirectoryRef, Method, NameForm, Protocol, Reason, Secret};
 use fail_open::{Admission, Login, NoPass};
 use ldap_wire::connection::PendingBind;
 use ldap_wire::{Authentication, BindResponse, Control, ResultCode};
@@ -308,7 +308,11 @@ async fn who(attempt: &mut Attempt, home: &Arc<Directory>, typed: &str, asked: I
         Err(_) => return Err(without_bind(attempt, asked, Reason::UnknownUser).await),
     };
     attempt.note_form(name.form());
-    let found = attempt.settings().resolve(home, &name).await;
+    let listed = listed_by_dn(attempt, home, &name, typed).await;
+    let found = match listed {
+        Some(listed) => listed.map(|entry| (Arc::clone(home), entry)),
+        None => attempt.settings().resolve(home, &name).await,
+    };
     attempt.note_domain(attempt.settings().other_domain(home, &name));
     let found = match found {
         Err(ResolveError::Absent | ResolveError::Name(_)) => {
@@ -366,6 +370,23 @@ async fn whose(attempt: &mut Attempt, directory: &Arc<Directory>, asked: Instant
             Err(Refusal::Unavailable(error.reason()))
         }
         Ok(_) | Err(_) => Err(without_bind(attempt, asked, Reason::UnknownUser).await),
+    }
+}
+
+/// The service account that is listed by this very DN. Most do not look like users: it is not looked for among them first.
+async fn listed_by_dn(
+    attempt: &Attempt,
+    home: &Arc<Directory>,
+    name: &TypedName,
+    typed: &str,
+) -> Option<Result<Entry, ResolveError>> {
+    let shown = attempt.certificate.as_deref();
+    if name.form() != NameForm::DistinguishedName || !attempt.client.names(typed, attempt.subject.client_ip, shown) {
+        return None;
+    }
+    match home.resolve_any(name).await {
+        Ok(entry) => is_listed(attempt, &entry).await.then_some(Ok(entry)),
+        Err(error) => error.is_unavailable().then_some(Err(error)),
     }
 }
 

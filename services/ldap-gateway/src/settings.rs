@@ -108,6 +108,11 @@ impl Client {
         self.accounts(source, shown).any(|account| account.id.as_ref() == Some(id))
     }
 
+    /// May it be one of them, by what it is called in the settings? Says nothing of who it is.
+    pub fn names(&self, typed: &str, source: IpAddr, shown: Option<&Certificate>) -> bool {
+        self.accounts(source, shown).any(|account| account.name.eq_ignore_ascii_case(typed))
+    }
+
     fn accounts(&self, source: IpAddr, shown: Option<&Certificate>) -> impl Iterator<Item = &ServiceAccount> {
         let source = source.to_canonical();
         self.settings.service_accounts.iter().filter(move |account| {

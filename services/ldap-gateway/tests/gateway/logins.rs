@@ -286,7 +286,11 @@ async fn a_service_account_is_known_by_its_id_and_its_place() -> Result<()> {
     until("the id to be kept", || !pinned().is_empty()).await?;
     assert_eq!(pinned(), [("svc".to_owned(), Slapd::GITLAB_DN.to_owned())]);
     let mut wire = lab.connect().await?;
+    let search = format!("SRCH base=\"{}\"", Slapd::GITLAB_DN);
+    let searches = || lab.slapd.log().lines().filter(|line| line.contains(&search)).count();
+    let before = searches();
     assert_eq!(wire.bind(Slapd::GITLAB_DN, Slapd::GITLAB_PASSWORD).await?, 0);
+    assert_eq!(searches() - before, 1, "by the DN that is listed it is not looked for among people first");
     assert_eq!(wire.who_am_i().await?, Ok(format!("dn:{}", Slapd::GITLAB_DN)));
     let said = |call: &Call| matches!(call, Call::Begin { service_account: true, code: false, passed: true, .. });
     assert!(lab.gateway.verification.calls().iter().any(said));
