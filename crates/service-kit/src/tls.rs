@@ -103,6 +103,8 @@ pub struct TlsOptions {
     /// What is asked before the certificate of the other side is believed: the revocation lists (CRL, RFC 5280 section 5) of every
     /// authority in its chain, in PEM. Without that of an authority, or with one past its time, nobody of it is believed.
     pub revocation_lists: Option<InputFile>,
+    /// A server's: no session is resumed, and TLS 1.3 says nothing after the handshake (RFC 8446 section 4.6.1).
+    pub without_tickets: bool,
 }
 
 /// The server side of TLS. Clones follow the same files.
@@ -471,6 +473,9 @@ fn server_config(
         .with_single_cert(chain, key)
         .map_err(|cause| identity.mismatch(cause))?;
     config.alpn_protocols = options.alpn.clone();
+    if options.without_tickets {
+        config.send_tls13_tickets = 0;
+    }
     Ok(Server { config: Arc::new(config), clients: of_file, others: others_by_text, lists, own })
 }
 

@@ -44,6 +44,28 @@ async fn greet(server: &ServerTls, client: &ClientTls) -> std::io::Result<Vec<u8
 }
 
 #[tokio::test]
+async fn a_server_without_tickets_says_nothing_between_the_handshake_and_its_answer() {
+    //
+    let authority = Authority::new();
+    let client = client(&authority);
+    let mut tickets = Vec::new();
+    for without_tickets in [false, true] {
+        let options = TlsOptions { without_tickets, ..TlsOptions::default() };
+        let server = ServerTls::load("radsec", authority.issue("radsec", NAME), ClientAuth::None, options);
+        let acceptor = server.expect("loads").acceptor();
+        let (ours, theirs) = duplex(65_536);
+        let serving = tokio::spawn(async move { acceptor.accept(theirs).await?.write_u8(7).await });
+        let name = rustls_pki_types::ServerName::try_from(NAME).expect("a name");
+        let connector = tokio_rustls::TlsConnector::from(client.current());
+        let mut stream = connector.connect(name, ours).await.expect("greeted");
+        assert_eq!(stream.read_u8().await.expect("an octet"), 7);
+        tickets.push(stream.get_ref().1.tls13_tickets_received());
+        serving.await.expect("no panic").expect("written");
+    }
+    assert_eq!(tickets, [2, 0]);
+}
+
+#[tokio::test]
 async fn a_new_certificate_is_used_and_a_broken_one_keeps_the_old() {
     let authority = Authority::new();
     let (server, client) = (server(&authority, ClientAuth::None), client(&authority));

@@ -308,7 +308,7 @@ async fn who(attempt: &mut Attempt, home: &Arc<Directory>, typed: &str, asked: I
         Err(_) => return Err(without_bind(attempt, asked, Reason::UnknownUser).await),
     };
     attempt.note_form(name.form());
-    let listed = listed_by_dn(attempt, home, &name, typed).await;
+    let listed = listed_by_dn(attempt, home, &name).await;
     let found = match listed {
         Some(listed) => listed.map(|entry| (Arc::clone(home), entry)),
         None => attempt.settings().resolve(home, &name).await,
@@ -373,19 +373,21 @@ async fn whose(attempt: &mut Attempt, directory: &Arc<Directory>, asked: Instant
     }
 }
 
-/// The service account that is listed by this very DN. Most do not look like users: it is not looked for among them first.
+/// The service account that is listed by this very DN. Most do not look like users: it is not looked for among them first, where no
+/// other domain could have the DN.
 async fn listed_by_dn(
     attempt: &Attempt,
     home: &Arc<Directory>,
     name: &TypedName,
-    typed: &str,
 ) -> Option<Result<Entry, ResolveError>> {
+    let (client, source) = (&attempt.client, attempt.subject.client_ip);
     let shown = attempt.certificate.as_deref();
-    if name.form() != NameForm::DistinguishedName || !attempt.client.names(typed, attempt.subject.client_ip, shown) {
+    let is_named = name.form() == NameForm::DistinguishedName && client.names(name.as_str(), source, shown);
+    if !is_named || home.settings().includes_trusted_domains() {
         return None;
     }
     match home.resolve_any(name).await {
-        Ok(entry) => is_listed(attempt, &entry).await.then_some(Ok(entry)),
+        Ok(entry) => client.lists(&entry.subject.id, source, shown).then_some(Ok(entry)),
         Err(error) => error.is_unavailable().then_some(Err(error)),
     }
 }

@@ -60,7 +60,7 @@ pub struct LdapSection {
     pub connections_max: usize,
     /// And of one client.
     pub connections_per_client_max: usize,
-    /// And from one address, in IPv6 from one /64, as long as they are not bound.
+    /// And from one address, in IPv6 from one /64, as long as they are not bound; who waits for the second factor is not.
     pub connections_per_source_max: usize,
     /// Binds of one address (IPv6: of one /64) a second, and as many again at once; more are answered with 51 (B5).
     pub binds_per_second_max: u64,

@@ -108,9 +108,9 @@ impl Client {
         self.accounts(source, shown).any(|account| account.id.as_ref() == Some(id))
     }
 
-    /// May it be one of them, by what it is called in the settings? Says nothing of who it is.
+    /// Is one of them called so in the settings, whose id is known? Says nothing of who it is.
     pub fn names(&self, typed: &str, source: IpAddr, shown: Option<&Certificate>) -> bool {
-        self.accounts(source, shown).any(|account| account.name.eq_ignore_ascii_case(typed))
+        self.accounts(source, shown).any(|account| account.id.is_some() && account.name.eq_ignore_ascii_case(typed))
     }
 
     fn accounts(&self, source: IpAddr, shown: Option<&Certificate>) -> impl Iterator<Item = &ServiceAccount> {

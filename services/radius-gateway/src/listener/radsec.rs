@@ -47,7 +47,8 @@ impl RadSec {
         revocation_lists: Option<InputFile>,
     ) -> Result<Self, ListenError> {
         let clients = ClientAuth::Required(authority);
-        let options = TlsOptions { revocation_lists, ..TlsOptions::default() };
+        // Connections last, and FreeRADIUS 3.2.1 may send nothing any more after a ticket.
+        let options = TlsOptions { revocation_lists, without_tickets: true, ..TlsOptions::default() };
         let tls = ServerTls::load("radsec", identity, clients, options).map_err(ListenError::Tls)?;
         Ok(Self { addresses, tls })
     }
