@@ -103,7 +103,7 @@ pub struct TlsOptions {
     /// What is asked before the certificate of the other side is believed: the revocation lists (CRL, RFC 5280 section 5) of every
     /// authority in its chain, in PEM. Without that of an authority, or with one past its time, nobody of it is believed.
     pub revocation_lists: Option<InputFile>,
-    /// A server's: no session is resumed, and TLS 1.3 says nothing after the handshake (RFC 8446 section 4.6.1).
+    /// A server's: of TLS 1.3 no session is resumed, and it says nothing by itself after the handshake (RFC 8446 section 4.6.1).
     pub without_tickets: bool,
 }
 

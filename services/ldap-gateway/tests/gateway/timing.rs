@@ -23,7 +23,7 @@ use tokio::net::TcpSocket;
 const PEOPLE: &[&str] = &["ann", "nora", "lou", "cora"];
 const MANY: Effort = Effort { samples: 2_000, learned_from: 100, at_once: 16 };
 /// A directory that takes its time over a wrong password, and over one after the other.
-const FEW: Effort = Effort { learned_from: 40, at_once: 2, ..MANY };
+const SLOWLY: Effort = Effort { learned_from: 40, at_once: 2, ..MANY };
 /// Every refusal takes half a second.
 const SHIPPED: Effort = Effort { at_once: 200, ..MANY };
 
@@ -178,7 +178,7 @@ fn no_clock_tells_who_is_in_a_windows_domain_whatever_form_the_name_has() -> Res
         ];
         // A domain controller needs minutes for two thousand of each: `make test-timing`.
         let samples = std::env::var("TIMING_SAMPLES").ok().map_or(Ok(400), |number| number.parse())?;
-        let told = told_apart(&front, pairs, Effort { samples, ..FEW }).await?;
+        let told = told_apart(&front, pairs, Effort { samples, ..SLOWLY }).await?;
         assert!(told.is_empty(), "{told:?}");
         Ok(())
     })
@@ -336,7 +336,7 @@ fn no_clock_tells_who_is_in_a_389_directory_or_whose_password_was_right() -> Res
             Pair::of("a DN", names.map(|name| make.dn_of(name))),
             Pair::right("a right password", names[0], &password_of(names[0])),
         ];
-        let told = told_apart(&front, pairs, FEW).await?;
+        let told = told_apart(&front, pairs, SLOWLY).await?;
         assert!(told.is_empty(), "{told:?}");
         Ok(())
     })

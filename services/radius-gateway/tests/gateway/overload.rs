@@ -48,6 +48,7 @@ async fn a_device_that_repeats_itself_comes_in_before_a_crowd_that_waits() {
     let gateway = world.gateway().await;
     world.directory.delay_binds(SLOW);
     let _crowd = crowd(&gateway).await;
+    // Nobody is served as they came any more once somebody has waited for half a second.
     tokio::time::sleep(Duration::from_millis(600)).await;
     let mut nas = Nas::new(VPN, gateway.address, SECRET).await;
     let question = nas.question("bob", "another wrong password");

@@ -19,7 +19,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungsten
 
 /// For one answer or one page, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Until what was just shown lies where it stays.
+/// Until a page that has another size than before is shown so.
 const SETTLED: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy)]
@@ -103,17 +103,19 @@ impl Browser {
         let there = format!(
             "(() => {{ const it = document.querySelector({selector:?}); it.scrollIntoView({{block: 'center'}}); \
              const box = it.getBoundingClientRect(); const x = box.x + box.width / 2, y = box.y + box.height / 2; \
-             return {{x, y, hit: it.contains(document.elementFromPoint(x, y))}}; }})()"
+             const there = document.elementFromPoint(x, y); return {{x, y, shown: !!there, hit: it.contains(there)}}; }})()"
         );
         let end = Instant::now() + SETTLED;
         let point = loop {
             let point = self.value(&there).await?;
-            if point["hit"] == true {
+            if point["shown"] == true {
                 break point;
             }
-            ensure!(Instant::now() < end, "{selector}: something lies over it");
+            // Outside of what is shown: the page has another size than a moment ago.
+            ensure!(Instant::now() < end, "{selector}: it does not come into view");
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
+        ensure!(point["hit"] == true, "{selector}: something lies over it");
         for kind in ["mousePressed", "mouseReleased"] {
             let event = json!({ "type": kind, "x": point["x"], "y": point["y"], "button": "left", "clickCount": 1 });
             self.call("Input.dispatchMouseEvent", event).await?;
